@@ -1,0 +1,44 @@
+# Journeyman: what can be done here. `make help` lists it.
+SHELL := /bin/bash
+# rustup puts cargo there; a shell opened before its installation does not know yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# End-to-end tests spend their time waiting for processes, not computing.
+export RUST_TEST_THREADS ?= 4
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint build release bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## run the sample pipeline on a server and two agents of its own (ONCE=1: end with its result)
+	@echo "make run: build, start a server, install two agents, run the sample pipeline"
+	@.ci/prepare
+	@cargo build --workspace --bins --locked
+	@ONCE="$(ONCE)" KEEP="$(KEEP)" sample/run
+
+test: ## run every test: unit tests, then real processes end to end
+	@echo "make test: build everything, run the unit tests and the end-to-end tests"
+	@.ci/prepare
+	@cargo build --workspace --bins --locked
+	@cargo test --workspace --locked --no-fail-fast
+
+lint: ## check the format and the lints, warnings are errors
+	@echo "make lint: rustfmt and clippy, warnings are errors"
+	@.ci/prepare lint
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+build: ## build all programs (debug)
+	@.ci/prepare
+	@cargo build --workspace --bins --locked
+
+release: ## build what is shipped: small, stripped, link-time optimised
+	@.ci/prepare
+	@cargo build --workspace --bins --locked --profile dist
+
+bench: release ## measure the figures of the README with the shipped programs
+	@target/dist/figures
+
+clean: ## remove everything that was built
+	@cargo clean
