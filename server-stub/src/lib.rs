@@ -1,1 +1,37 @@
-//! server-stub
+//! Journeyman's job server: enough of GoCD's server to run real pipelines on one machine.
+//!
+//! Everything is under `/go`, as in GoCD. A folder is a capability:
+//!
+//! - for agents: [`registration`], [`remoting`], [`console`], [`artifacts`], [`releases`], with
+//!   [`agents`] as their registry and [`trust`] for certificates;
+//! - for work: [`pipelines`] (definitions out of git), [`scheduling`] (trigger, assignment, results);
+//! - for people: [`api`] (REST), [`pages`] (HTML), [`cli`] (the other subcommands).
+//!
+//! State lives in the database and the blob folder; [`App`] holds only handles to them and what
+//! wakes waiting requests.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod agents;
+pub mod answer;
+pub mod api;
+pub mod app;
+pub mod artifacts;
+pub mod cli;
+pub mod clock;
+pub mod configuration;
+pub mod console;
+pub mod database;
+pub mod jobs;
+pub mod listening;
+pub mod pages;
+pub mod pipelines;
+pub mod registration;
+pub mod releases;
+pub mod remoting;
+pub mod router;
+pub mod scheduling;
+pub mod serve;
+pub mod trust;
+
+pub use app::App;

@@ -1,0 +1,114 @@
+//! What every request handler and background loop shares.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::Clock,
+    configuration::{Configuration, Paths},
+    console::Consoles,
+    database::Database,
+    releases::Releases,
+    trust::Trust,
+};
+
+/// The shared state of one running server. Handlers get it as `State<Arc<App>>`.
+pub struct App {
+    pub configuration: Configuration,
+    pub paths: Paths,
+    pub database: Database,
+    pub clock: Arc<dyn Clock>,
+    pub trust: Trust,
+    pub consoles: Consoles,
+    pub releases: Releases,
+    /// Where the server can be reached.
+    pub endpoints: Endpoints,
+    /// Raised whenever a job may have become assignable: a job was scheduled or rescheduled, an
+    /// agent was enabled or its resources changed. Waiting `get_work` calls look again.
+    pub work_changed: Signal,
+    /// Raised whenever the state of a job, a stage or an agent changed. Live pages look again.
+    pub state_changed: Signal,
+    /// Cancelled once when the server is asked to stop.
+    pub stopping: CancellationToken,
+    /// Every task that was spawned and must have ended before the process does.
+    pub tasks: TaskTracker,
+}
+
+/// The addresses the server listens on, up to and including `/go`, without a trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    pub http_url: String,
+    pub https_url: String,
+}
+
+impl App {
+    /// The time now in milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+}
+
+/// Says "look again" to any number of waiters, and loses none: a waiter that subscribed before it
+/// looked is woken by every change after that.
+#[derive(Debug)]
+pub struct Signal {
+    generation: watch::Sender<u64>,
+}
+
+impl Signal {
+    pub fn new() -> Self {
+        Self {
+            generation: watch::Sender::new(0),
+        }
+    }
+
+    /// Wakes every waiter.
+    pub fn raise(&self) {
+        self.generation
+            .send_modify(|generation| *generation = generation.wrapping_add(1));
+    }
+
+    /// Subscribe first, then look, then wait for [`Waiter::raised`], then look again.
+    pub fn subscribe(&self) -> Waiter {
+        Waiter {
+            generation: self.generation.subscribe(),
+        }
+    }
+}
+
+impl Default for Signal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One subscription to a [`Signal`].
+#[derive(Debug, Clone)]
+pub struct Waiter {
+    generation: watch::Receiver<u64>,
+}
+
+impl Waiter {
+    /// Returns when the signal was raised since the subscription or the last return. Cancel safe.
+    pub async fn raised(&mut self) {
+        if self.generation.changed().await.is_err() {
+            // The signal is gone with its server: there is nothing left to wait for.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_raised_between_looking_and_waiting_is_not_lost() {
+        let signal = Signal::new();
+        let mut waiter = signal.subscribe();
+        signal.raise();
+        waiter.raised().await;
+    }
+}

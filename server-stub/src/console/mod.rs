@@ -1,0 +1,3 @@
+//! Consoles of jobs.
+/// The consoles that are being written.
+pub struct Consoles;

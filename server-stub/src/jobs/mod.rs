@@ -1,0 +1,1 @@
+//! Finding a job by the path agents and people use.

@@ -1,0 +1,1 @@
+//! Pipelines: their definitions, read from `*.gocd.yaml` files in git repositories.

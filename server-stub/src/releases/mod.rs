@@ -1,0 +1,3 @@
+//! Releases offered to agents.
+/// The packages in the releases folder.
+pub struct Releases;

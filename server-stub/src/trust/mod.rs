@@ -1,0 +1,3 @@
+//! Certificates.
+/// The certificate authority.
+pub struct Trust;
