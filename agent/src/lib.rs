@@ -1,1 +1,4 @@
-//! agent
+//! The build agent.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod job;

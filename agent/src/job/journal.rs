@@ -1,0 +1,333 @@
+//! The journal of one job: what the runner has done, one JSON object per line, only ever added to.
+//!
+//! It tells an agent that did not start the runner whose job this is, how much of the console the
+//! server has, and whether the last report was made. No secret is in it. A last line that a crash
+//! cut short counts as not written.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use journeyman_protocol::{
+    agent::AgentRuntimeInfo,
+    job::{JobIdentifier, JobResult},
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::channel::{Phase, ServerConnection};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The runner holds its lock and is about to begin.
+    Started(Box<Started>),
+    /// The job has come to this phase.
+    Phase { phase: Phase },
+    /// The server has the console up to this offset of the spool, in bytes.
+    Acknowledged { offset: u64 },
+    /// A cancel has begun.
+    Cancelled,
+    /// The result is final; only the last report is missing.
+    Result { result: JobResult },
+    /// The last report was made: with `accepted`, the server took it; without, it refused it for
+    /// good. Nothing is left to do for this job.
+    Reported { accepted: bool },
+}
+
+/// Who runs which job where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    pub at: Timestamp,
+    /// Process id of the runner.
+    pub pid: i32,
+    pub job_identifier: JobIdentifier,
+    /// As given to the runner, without the cookie.
+    pub runtime_info: AgentRuntimeInfo,
+    pub server: ServerConnection,
+    /// Charset that the spool is written in, as the server named it.
+    pub console_charset: String,
+}
+
+/// What a journal says in sum.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalState {
+    /// `None`: the runner died before it did anything at all.
+    pub started: Option<Started>,
+    pub phase: Option<Phase>,
+    /// Bytes of the spool that the server has.
+    pub acknowledged: u64,
+    pub cancelled: bool,
+    pub result: Option<JobResult>,
+    pub reported: bool,
+}
+
+/// A journal that cannot be read.
+#[derive(Debug, Error)]
+pub enum JournalReadError {
+    #[error("cannot read the journal {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A line in the middle is damaged. What the lines before and after it say is in `state`.
+    #[error("line {line} of the journal {path} is damaged; what the other lines say is kept")]
+    Corrupt {
+        path: PathBuf,
+        line: usize,
+        state: Box<JournalState>,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// A journal that cannot be written.
+#[derive(Debug, Error)]
+#[error("cannot {action} the journal {path}; check free space and permissions there")]
+pub struct JournalWriteError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Reads a journal. One that does not exist says nothing, which is no error.
+///
+/// # Errors
+/// When the file cannot be read, or a line other than an unfinished last one is damaged.
+pub fn read(path: &Path) -> Result<JournalState, JournalReadError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => {
+            return Err(JournalReadError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let mut state = JournalState::default();
+    let mut damage = None;
+    let end = finished_length(&bytes);
+    for (index, line) in bytes[..end].split(|b| *b == b'\n').enumerate() {
+        if line.is_empty() {
+            continue;
+        }
+        match serde_json::from_slice(line) {
+            Ok(event) => state.apply(event),
+            Err(source) if damage.is_none() => damage = Some((index + 1, source)),
+            Err(_) => {}
+        }
+    }
+    match damage {
+        None => Ok(state),
+        Some((line, source)) => Err(JournalReadError::Corrupt {
+            path: path.to_owned(),
+            line,
+            state: Box::new(state),
+            source,
+        }),
+    }
+}
+
+fn finished_length(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1)
+}
+
+/// The journal's end that events are added to.
+#[derive(Debug)]
+pub struct JournalWriter {
+    path: PathBuf,
+    file: File,
+}
+
+// === impl JournalState ===
+
+impl JournalState {
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Started(started) => self.started = Some(*started),
+            Event::Phase { phase } => self.phase = Some(phase),
+            Event::Acknowledged { offset } => self.acknowledged = offset,
+            Event::Cancelled => self.cancelled = true,
+            Event::Result { result } => self.result = Some(result),
+            Event::Reported { .. } => self.reported = true,
+        }
+    }
+}
+
+// === impl Event ===
+
+impl Event {
+    /// Whether it must survive a power cut: losing it would repeat or lose a report. An offset
+    /// that is lost only costs sending lines again (which our server notices).
+    fn must_be_durable(&self) -> bool {
+        matches!(
+            self,
+            Self::Started(_) | Self::Result { .. } | Self::Reported { .. }
+        )
+    }
+}
+
+// === impl JournalWriter ===
+
+impl JournalWriter {
+    /// Opens the journal (mode 0600), makes it if there is none, and drops an unfinished last
+    /// line.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, read or cut.
+    pub fn open(path: &Path) -> Result<Self, JournalWriteError> {
+        let error = |action| {
+            let path = path.to_owned();
+            move |source| JournalWriteError {
+                action,
+                path,
+                source,
+            }
+        };
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(error("open"))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(error("read"))?;
+        let end = finished_length(&bytes);
+        if end < bytes.len() {
+            file.set_len(end as u64)
+                .and_then(|()| file.seek(SeekFrom::End(0)).map(drop))
+                .map_err(error("repair"))?;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Adds an event; flushed to the disk when it must survive a power cut.
+    ///
+    /// # Errors
+    /// When the disk is full or the file cannot be written.
+    pub fn append(&mut self, event: &Event) -> Result<(), JournalWriteError> {
+        self.write(event).map_err(|source| JournalWriteError {
+            action: "write",
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        self.file.write_all(&line)?;
+        if event.must_be_durable() {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started() -> Event {
+        Event::Started(Box::new(Started {
+            at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            pid: 42,
+            job_identifier: JobIdentifier {
+                build_id: 7,
+                ..JobIdentifier::default()
+            },
+            runtime_info: AgentRuntimeInfo::default(),
+            server: ServerConnection {
+                base_url: "http://127.0.0.1:1/go".into(),
+                configured_url: "http://127.0.0.1:1/go".into(),
+                is_journeyman: true,
+                arguments: vec![],
+            },
+            console_charset: "UTF-8".into(),
+        }))
+    }
+
+    #[test]
+    fn tells_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        assert_eq!(read(&path).unwrap(), JournalState::default());
+        let mut journal = JournalWriter::open(&path).unwrap();
+        for event in [
+            started(),
+            Event::Phase {
+                phase: Phase::Building,
+            },
+            Event::Acknowledged { offset: 10 },
+            Event::Acknowledged { offset: 25 },
+            Event::Cancelled,
+            Event::Result {
+                result: JobResult::Cancelled,
+            },
+        ] {
+            journal.append(&event).unwrap();
+        }
+        let state = read(&path).unwrap();
+        assert_eq!(state.started.as_ref().unwrap().job_identifier.build_id, 7);
+        assert_eq!(state.acknowledged, 25);
+        assert_eq!(state.result, Some(JobResult::Cancelled));
+        assert!(state.cancelled && !state.reported);
+        journal.append(&Event::Reported { accepted: true }).unwrap();
+        assert!(read(&path).unwrap().reported);
+    }
+
+    #[test]
+    fn an_unfinished_last_line_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        JournalWriter::open(&path)
+            .unwrap()
+            .append(&Event::Acknowledged { offset: 10 })
+            .unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend_from_slice(b"{\"event\":\"acknowledged\",\"offset\":9");
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(read(&path).unwrap().acknowledged, 10);
+        JournalWriter::open(&path)
+            .unwrap()
+            .append(&Event::Cancelled)
+            .unwrap();
+        let state = read(&path).unwrap();
+        assert!(state.cancelled);
+        assert_eq!(state.acknowledged, 10);
+    }
+
+    #[test]
+    fn a_damaged_line_is_named_and_the_others_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        std::fs::write(
+            &path,
+            b"{\"event\":\"acknowledged\",\"offset\":9}\n\0\0\0\n{\"event\":\"cancelled\"}\n",
+        )
+        .unwrap();
+        match read(&path).unwrap_err() {
+            JournalReadError::Corrupt { line, state, .. } => {
+                assert_eq!(line, 2);
+                assert!(state.cancelled);
+                assert_eq!(state.acknowledged, 9);
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
