@@ -1,1 +1,5 @@
-//! Finding a job by the path agents and people use.
+//! Finding a job by the path that agents and people use for its files.
+
+mod locate;
+
+pub use locate::{LocatedJob, Locator, LocatorError, locate};

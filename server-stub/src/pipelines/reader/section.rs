@@ -1,0 +1,346 @@
+//! Walking a document: what a key must be, and where it stands when it is not.
+
+use std::fmt;
+
+use crate::pipelines::definition::Variable;
+use crate::pipelines::yaml::{Key, Node, Position, Value};
+
+/// One thing wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub file: String,
+    pub at: Position,
+    /// Keys from the root to the value, such as `pipelines.app.stages[0].build`.
+    pub path: String,
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.file, self.at)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// What was found in one file.
+pub struct Report<'f> {
+    file: &'f str,
+    pub problems: Vec<Problem>,
+    /// What is read but has no effect.
+    pub warnings: Vec<Problem>,
+}
+
+impl<'f> Report<'f> {
+    pub fn new(file: &'f str) -> Self {
+        Self {
+            file,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub fn wrong(&mut self, at: Position, path: &str, message: impl Into<String>) {
+        self.problems.push(self.problem(at, path, message.into()));
+    }
+
+    pub fn warn(&mut self, at: Position, path: &str, message: impl Into<String>) {
+        self.warnings.push(self.problem(at, path, message.into()));
+    }
+
+    fn problem(&self, at: Position, path: &str, message: String) -> Problem {
+        Problem {
+            file: self.file.to_owned(),
+            at,
+            path: path.to_owned(),
+            message,
+        }
+    }
+
+    /// Adds the problem if the check failed.
+    pub fn check(&mut self, place: &Place<'_>, outcome: Result<(), String>) {
+        if let Err(message) = outcome {
+            self.wrong(place.node.at, &place.path, message);
+        }
+    }
+}
+
+/// A value and the way to it.
+#[derive(Clone)]
+pub struct Place<'n> {
+    pub node: &'n Node,
+    pub path: String,
+}
+
+impl<'n> Place<'n> {
+    pub fn wrong(&self, report: &mut Report<'_>, message: impl Into<String>) {
+        report.wrong(self.node.at, &self.path, message);
+    }
+
+    fn expected(&self, report: &mut Report<'_>, what: &str) {
+        self.wrong(
+            report,
+            format!("{what} is needed here, not {}", self.node.kind()),
+        );
+    }
+
+    pub fn text(&self, report: &mut Report<'_>) -> Option<String> {
+        match &self.node.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => {
+                self.expected(report, "text");
+                None
+            }
+        }
+    }
+
+    pub fn boolean(&self, report: &mut Report<'_>) -> Option<bool> {
+        let text = self.text(report)?;
+        match text.as_str() {
+            "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+                Some(true)
+            }
+            "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off"
+            | "OFF" => Some(false),
+            _ => {
+                self.wrong(
+                    report,
+                    format!("`{text}` is neither true nor false (yes, no, on and off do as well)"),
+                );
+                None
+            }
+        }
+    }
+
+    pub fn integer<T: std::str::FromStr>(&self, report: &mut Report<'_>) -> Option<T> {
+        let text = self.text(report)?;
+        let number = text.parse().ok();
+        if number.is_none() {
+            self.wrong(report, format!("`{text}` is no number that fits here"));
+        }
+        number
+    }
+
+    /// The items of a list; lists within it are flattened at any depth, which is what makes
+    /// anchors of lists useful.
+    pub fn list(&self, report: &mut Report<'_>) -> Vec<Place<'n>> {
+        let mut items = Vec::new();
+        match &self.node.value {
+            Value::List(_) => self.flatten(&mut items),
+            _ => self.expected(report, "a list"),
+        }
+        items
+    }
+
+    fn flatten(&self, items: &mut Vec<Place<'n>>) {
+        let Value::List(nodes) = &self.node.value else {
+            return;
+        };
+        for node in nodes {
+            let place = Place {
+                node,
+                path: format!("{}[{}]", self.path, items.len()),
+            };
+            if matches!(node.value, Value::List(_)) {
+                Place {
+                    node,
+                    path: self.path.clone(),
+                }
+                .flatten(items);
+            } else {
+                items.push(place);
+            }
+        }
+    }
+
+    pub fn texts(&self, report: &mut Report<'_>) -> Vec<String> {
+        let items = self.list(report);
+        items.iter().filter_map(|item| item.text(report)).collect()
+    }
+
+    /// The entries of a map with names of the user's choice.
+    pub fn named(&self, report: &mut Report<'_>) -> Vec<(&'n Key, Place<'n>)> {
+        let Value::Map(entries) = &self.node.value else {
+            self.expected(report, "a map");
+            return Vec::new();
+        };
+        let place = |key: &Key, node| Place {
+            node,
+            path: join(&self.path, &key.text),
+        };
+        entries
+            .iter()
+            .map(|(key, node)| (key, place(key, &**node)))
+            .collect()
+    }
+
+    /// A map of exactly one entry, which is how stages, tasks and artifacts are written in lists.
+    pub fn single(&self, report: &mut Report<'_>, what: &str) -> Option<(&'n Key, Place<'n>)> {
+        let mut entries = self.named(report);
+        match entries.len() {
+            1 => entries.pop(),
+            0 if !matches!(self.node.value, Value::Map(_)) => None,
+            count => {
+                let message = format!("{what} is written as one key, not {count}");
+                self.wrong(report, message);
+                None
+            }
+        }
+    }
+
+    /// A map whose keys are GoCD's.
+    pub fn section(&self, report: &mut Report<'_>) -> Option<Section<'n>> {
+        match &self.node.value {
+            Value::Map(entries) => Some(Section {
+                entries,
+                at: self.node.at,
+                path: self.path.clone(),
+                known: Vec::new(),
+            }),
+            _ => {
+                self.expected(report, "a map");
+                None
+            }
+        }
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// A map of which each key is taken once; what is left over at the end has no meaning.
+pub struct Section<'n> {
+    entries: &'n [(Key, std::sync::Arc<Node>)],
+    pub at: Position,
+    pub path: String,
+    known: Vec<&'static str>,
+}
+
+impl<'n> Section<'n> {
+    /// The value of a key; a key with nothing after it counts as absent.
+    pub fn get(&mut self, name: &'static str) -> Option<Place<'n>> {
+        self.known.push(name);
+        self.entries
+            .iter()
+            .find(|(key, node)| key.text == name && !matches!(node.value, Value::Absent))
+            .map(|(key, node)| Place {
+                node,
+                path: join(&self.path, &key.text),
+            })
+    }
+
+    pub fn text(&mut self, report: &mut Report<'_>, name: &'static str) -> Option<String> {
+        self.get(name)?.text(report)
+    }
+
+    pub fn boolean(
+        &mut self,
+        report: &mut Report<'_>,
+        name: &'static str,
+        default: bool,
+    ) -> bool {
+        self.get(name)
+            .and_then(|place| place.boolean(report))
+            .unwrap_or(default)
+    }
+
+    /// Like [`Self::get`], and a problem when it is not there.
+    pub fn required(&mut self, report: &mut Report<'_>, name: &'static str) -> Option<Place<'n>> {
+        let found = self.get(name);
+        if found.is_none() {
+            report.wrong(self.at, &self.path, format!("`{name}` is missing"));
+        }
+        found
+    }
+
+    pub fn required_text(&mut self, report: &mut Report<'_>, name: &'static str) -> Option<String> {
+        self.required(report, name)?.text(report)
+    }
+
+    /// Parts of GoCD's format that this server does not have yet.
+    pub fn not_yet(&mut self, report: &mut Report<'_>, names: &[&'static str]) {
+        for name in names {
+            if let Some(place) = self.get(name) {
+                place.wrong(report, format!("`{name}` is not supported yet"));
+            }
+        }
+    }
+
+    /// Plain and secure variables, in the order of the file.
+    pub fn variables(&mut self, report: &mut Report<'_>) -> Vec<Variable> {
+        let mut variables: Vec<Variable> = Vec::new();
+        for (name, secure) in [("environment_variables", false), ("secure_variables", true)] {
+            let Some(place) = self.get(name) else {
+                continue;
+            };
+            for (key, place) in place.named(report) {
+                if key.text.trim().is_empty() || key.text.contains(['=', '\0']) {
+                    place.wrong(report, "a variable's name is neither blank nor has it a `=`");
+                    continue;
+                }
+                if variables.iter().any(|known| known.name == key.text) {
+                    let message = format!("the variable `{}` is defined twice", key.text);
+                    place.wrong(report, message);
+                    continue;
+                }
+                // Here alone nothing after the key is a value: the empty one.
+                let value = match &place.node.value {
+                    Value::Absent => Some(String::new()),
+                    _ => place.text(report),
+                };
+                let Some(value) = value else { continue };
+                if secure {
+                    check_secure(&place, &value, report);
+                }
+                if value.contains('\0') {
+                    place.wrong(report, "a variable cannot hold a NUL character");
+                }
+                variables.push(Variable {
+                    name: key.text.clone(),
+                    value,
+                    secure,
+                });
+            }
+        }
+        variables
+    }
+
+    /// Says what has been read in vain. GoCD ignores such keys, so they are no error.
+    pub fn close(self, report: &mut Report<'_>) {
+        for (key, _) in self.entries {
+            if !self.known.contains(&key.text.as_str()) {
+                report.warn(
+                    key.at,
+                    &join(&self.path, &key.text),
+                    format!("`{}` has no meaning here and is ignored", key.text),
+                );
+            }
+        }
+    }
+}
+
+/// Encrypted values need the server's cipher, which does not exist yet. A plain value is taken and
+/// masked on the console; whoever reads the repository can read it, so it is said.
+fn check_secure(place: &Place<'_>, value: &str, report: &mut Report<'_>) {
+    if value.starts_with("AES:") || value.starts_with("DES:") {
+        place.wrong(
+            report,
+            "encrypted values are not supported yet; a plain value is accepted and masked",
+        );
+    } else if value.contains("{{SECRET:") {
+        place.wrong(report, "references to secret stores are not supported yet");
+    } else {
+        report.warn(
+            place.node.at,
+            &place.path,
+            "the value is masked on consoles, but readable in the repository",
+        );
+    }
+}
