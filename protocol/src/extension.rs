@@ -5,7 +5,7 @@
 pub const JOURNEYMAN_SERVER: &str = "Journeyman-Server";
 
 /// Request of `get_work` (RFC 7240): `wait=<seconds>`, how long the server may hold the call
-/// until there is work. See [`wait`] and [`parse_wait`].
+/// until there is work. See [`prefer_wait`] and [`parse_prefer_wait`].
 pub const PREFER: &str = "Prefer";
 
 /// Request of a console PUT: bytes of the log before this body, in decimal. The server skips what
@@ -16,12 +16,12 @@ pub const JOURNEYMAN_CONSOLE_OFFSET: &str = "Journeyman-Console-Offset";
 pub const JOURNEYMAN_CONSOLE_LENGTH: &str = "Journeyman-Console-Length";
 
 /// Value of [`PREFER`] for a wait in seconds.
-pub fn wait(seconds: u32) -> String {
+pub fn prefer_wait(seconds: u32) -> String {
     format!("wait={seconds}")
 }
 
 /// The wait in seconds that a value of [`PREFER`] asks for, among other preferences or alone.
-pub fn parse_wait(value: &str) -> Option<u32> {
+pub fn parse_prefer_wait(value: &str) -> Option<u32> {
     value.split(',').find_map(|preference| {
         let preference = preference.split(';').next()?;
         let (name, seconds) = preference.split_once('=')?;

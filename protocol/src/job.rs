@@ -32,18 +32,28 @@ pub struct JobIdentifier {
 /// Where a job is on its way. An agent reports Preparing, Building and Completing, and Completed
 /// for a job it was told to ignore. A name that is not known is read as Unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub enum JobState {
+    /// Waits for an agent.
     Scheduled,
+    /// Given to an agent.
     Assigned,
+    /// The agent checks out materials and sets up the environment.
     Preparing,
+    /// The agent runs tasks.
     Building,
+    /// The agent uploads artifacts.
     Completing,
+    /// All is done, whatever the result.
     Completed,
+    /// Used by the server only.
     Discontinued,
+    /// Replaced by a copy, after its agent was lost.
     Rescheduled,
+    /// Used by the server only.
     Paused,
+    /// Used by the server only.
     Waiting,
+    /// No state that we know.
     #[default]
     #[serde(other)]
     Unknown,
@@ -51,11 +61,14 @@ pub enum JobState {
 
 /// How a job ended. A name that is not known is read as Unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub enum JobResult {
+    /// Every task passed, and every artifact was uploaded.
     Passed,
+    /// A task or an upload failed, or the job could not be prepared.
     Failed,
+    /// Broken off by a user.
     Cancelled,
+    /// None yet, or none that we know.
     #[default]
     #[serde(other)]
     Unknown,

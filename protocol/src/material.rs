@@ -1,30 +1,35 @@
 //! Materials: what a pipeline is built from.
 
-use std::{
-    fmt,
-    hash::{Hash, Hasher},
-};
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     document::{ConfigErrors, Document, Opaque},
     environment::{SecretParam, resolve_secrets},
+    name::CaseInsensitiveString,
     secret::Secret,
 };
 
 /// A material of any kind.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type")]
-#[allow(missing_docs)]
 pub enum Material {
+    /// Git.
     GitMaterial(GitMaterial),
+    /// Mercurial.
     HgMaterial(HgMaterial),
+    /// Subversion.
     SvnMaterial(SvnMaterial),
+    /// Perforce.
     P4Material(P4Material),
+    /// Team Foundation Server.
     TfsMaterial(TfsMaterial),
+    /// A stage of another pipeline.
     DependencyMaterial(DependencyMaterial),
+    /// A package, found by a plugin.
     PackageMaterial(PackageMaterial),
+    /// A repository that only a plugin can check out.
     PluggableSCMMaterial(PluggableScmMaterial),
     /// A kind that this version does not know: a job that must check it out fails.
     #[serde(untagged)]
@@ -68,7 +73,7 @@ pub struct ScmAttributes {
     /// The secrets that the password refers to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_params_for_password: Option<Vec<SecretParam>>,
-    #[allow(missing_docs)]
+    /// What every material has.
     #[serde(flatten)]
     pub attributes: MaterialAttributes,
 }
@@ -76,11 +81,13 @@ pub struct ScmAttributes {
 /// A pattern of the filter of a material.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[allow(missing_docs)]
 pub struct IgnoredFiles {
+    /// Ant-style pattern, relative to the root of the repository.
     pub pattern: String,
+    /// Sometimes sent; of no use to an agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processed_pattern: Option<String>,
+    /// Always `{}` in work.
     pub config_errors: ConfigErrors,
 }
 
@@ -94,10 +101,10 @@ pub struct GitMaterial {
     pub ref_spec_or_branch: String,
     /// Whether to fetch only what is needed.
     pub shallow_clone: bool,
-    #[allow(missing_docs)]
+    /// Sent by the server if set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub submodule_folder: Option<String>,
-    #[allow(missing_docs)]
+    /// What every repository has.
     #[serde(flatten)]
     pub scm: ScmAttributes,
 }
@@ -111,7 +118,7 @@ pub struct HgMaterial {
     /// Branch, if not the default one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    #[allow(missing_docs)]
+    /// What every repository has.
     #[serde(flatten)]
     pub scm: ScmAttributes,
 }
@@ -124,7 +131,7 @@ pub struct SvnMaterial {
     pub check_externals: bool,
     /// Repository.
     pub url: UrlArgument,
-    #[allow(missing_docs)]
+    /// What every repository has.
     #[serde(flatten)]
     pub scm: ScmAttributes,
 }
@@ -139,7 +146,7 @@ pub struct P4Material {
     pub use_tickets: bool,
     /// What of the depot goes where.
     pub view: P4View,
-    #[allow(missing_docs)]
+    /// What every repository has.
     #[serde(flatten)]
     pub scm: ScmAttributes,
 }
@@ -147,20 +154,24 @@ pub struct P4Material {
 /// A view of a Perforce depot, as text of lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[allow(missing_docs)]
 pub struct P4View {
+    /// The lines.
     pub value: String,
+    /// Always `{}` in work.
     pub config_errors: ConfigErrors,
 }
 
 /// Team Foundation Server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[allow(missing_docs)]
 pub struct TfsMaterial {
+    /// Team project collection.
     pub url: UrlArgument,
+    /// Windows domain of the user.
     pub domain: String,
+    /// Path of the project, such as `$/proj`.
     pub project_path: String,
+    /// What every repository has.
     #[serde(flatten)]
     pub scm: ScmAttributes,
 }
@@ -175,7 +186,7 @@ pub struct DependencyMaterial {
     pub stage_name: CaseInsensitiveString,
     /// Whether a run of it does not trigger this pipeline.
     pub ignore_for_scheduling: bool,
-    #[allow(missing_docs)]
+    /// What every material has.
     #[serde(flatten)]
     pub attributes: MaterialAttributes,
 }
@@ -189,7 +200,7 @@ pub struct PackageMaterial {
     /// The package definition with its repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<Opaque>,
-    #[allow(missing_docs)]
+    /// What every material has.
     #[serde(flatten)]
     pub attributes: MaterialAttributes,
 }
@@ -211,7 +222,7 @@ pub struct PluggableScmMaterial {
     pub filter: Option<Vec<IgnoredFiles>>,
     /// As [`ScmAttributes::invert_filter`].
     pub invert_filter: bool,
-    #[allow(missing_docs)]
+    /// What every material has.
     #[serde(flatten)]
     pub attributes: MaterialAttributes,
 }
@@ -226,15 +237,6 @@ pub struct UrlArgument {
     /// The URL as configured, user and password included.
     pub url: String,
 }
-
-/// A name whose letter case does not matter: `{"name":"Libs","hashCode":3321486}` on the wire.
-/// The hash is computed when written, and not looked at when read.
-#[derive(Clone, Debug, Default, Eq, Serialize, Deserialize)]
-#[serde(
-    from = "CaseInsensitiveStringOnWire",
-    into = "CaseInsensitiveStringOnWire"
-)]
-pub struct CaseInsensitiveString(String);
 
 // === impl Material ===
 
@@ -400,72 +402,5 @@ impl From<String> for UrlArgument {
 impl fmt::Debug for UrlArgument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.for_display())
-    }
-}
-
-// === impl CaseInsensitiveString ===
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CaseInsensitiveStringOnWire {
-    #[serde(default)]
-    name: String,
-    #[serde(skip_deserializing)]
-    hash_code: i32,
-}
-
-impl CaseInsensitiveString {
-    /// A name in the letter case to show.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
-    }
-
-    /// The name in its own letter case.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Java's `String.hashCode` of the name in lower case. The Java agent uses it in hash maps
-    /// without checking.
-    pub fn hash_code(&self) -> i32 {
-        self.0
-            .to_lowercase()
-            .encode_utf16()
-            .fold(0_i32, |hash, unit| {
-                hash.wrapping_mul(31).wrapping_add(i32::from(unit))
-            })
-    }
-}
-
-impl PartialEq for CaseInsensitiveString {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.to_lowercase() == other.0.to_lowercase()
-    }
-}
-
-impl Hash for CaseInsensitiveString {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.to_lowercase().hash(state);
-    }
-}
-
-impl fmt::Display for CaseInsensitiveString {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<CaseInsensitiveStringOnWire> for CaseInsensitiveString {
-    fn from(wire: CaseInsensitiveStringOnWire) -> Self {
-        Self(wire.name)
-    }
-}
-
-impl From<CaseInsensitiveString> for CaseInsensitiveStringOnWire {
-    fn from(name: CaseInsensitiveString) -> Self {
-        Self {
-            hash_code: name.hash_code(),
-            name: name.0,
-        }
     }
 }

@@ -9,8 +9,6 @@ use crate::secret::Secret;
 pub const TOKEN_PATH: &str = "/admin/agent/token";
 /// `POST`, with a [`RegistrationForm`]: 200 registered, 202 pending, 403 wrong token, 422 refused.
 pub const REGISTRATION_PATH: &str = "/admin/agent";
-/// Content type of the form as we send it. The Java agent says ISO-8859-1 and loses characters.
-pub const FORM_CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=UTF-8";
 
 /// Keys of `config/autoregister.properties`.
 pub mod autoregister {

@@ -38,7 +38,7 @@ pub struct Modification {
     /// Commit message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    #[allow(missing_docs)]
+    /// Address of the author.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email_address: Option<String>,
     /// Commit; for a dependency `pipeline/counter/stage/stageCounter`.
@@ -70,23 +70,30 @@ pub struct Modification {
 /// A file touched by a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[allow(missing_docs)]
 pub struct ModifiedFile {
+    /// [`Modification::id`].
     pub modification_id: i64,
+    /// Path of the file.
     pub file_name: String,
+    /// Folder of the file, empty if `file_name` has it all.
     pub folder_name: String,
+    /// What happened to it.
     pub action: ModifiedAction,
+    /// Number in the server's database.
     pub id: i64,
 }
 
 /// What happened to a file. A name that is not known is read as Unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
 pub enum ModifiedAction {
+    /// It is new.
     Added,
+    /// Its content changed.
     Modified,
+    /// It is gone.
     Deleted,
+    /// None of these.
     #[default]
     #[serde(other)]
     Unknown,
