@@ -1,1 +1,8 @@
 //! Pipelines: their definitions, read from `*.gocd.yaml` files in git repositories.
+
+pub mod definition;
+pub mod label;
+pub mod location;
+pub mod names;
+pub mod reader;
+pub mod yaml;

@@ -121,8 +121,14 @@ pub fn parse(text: &str) -> (Option<Arc<Node>>, Vec<Fault>) {
     let options = granit_parser::options! { emit_comments: false };
     for step in Parser::new_from_str_with_options(text, options) {
         let outcome = match step {
-            Ok((event, span)) => loader.take(event, position(&span.start)),
-            Err(error) => Err(Fault::new(position(error.marker()), error.info().to_string())),
+            Ok((event, span)) => {
+                let nothing = span.start.index() == span.end.index();
+                loader.take(event, position(&span.start), nothing)
+            }
+            Err(error) => Err(Fault::new(
+                position(error.marker()),
+                error.info().to_string(),
+            )),
         };
         if let Err(fault) = outcome {
             loader.faults.push(fault);
@@ -170,7 +176,8 @@ struct Loader {
 }
 
 impl Loader {
-    fn take(&mut self, event: Event<'_>, at: Position) -> Result<(), Fault> {
+    /// `nothing` says that the event stands for no character of the file.
+    fn take(&mut self, event: Event<'_>, at: Position, nothing: bool) -> Result<(), Fault> {
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
@@ -179,7 +186,8 @@ impl Loader {
                 }
             }
             Event::Scalar(text, style, anchor, _) => {
-                let absent = style == ScalarStyle::Plain && text.is_empty();
+                // The parser shows an absent value as `~`, which somebody may also have written.
+                let absent = style == ScalarStyle::Plain && (nothing || text.is_empty());
                 let value = if absent {
                     Value::Absent
                 } else {
@@ -300,8 +308,10 @@ impl Loader {
                 Some(key) if key.text == "<<" => merged.push(node),
                 Some(key) => match entries.iter().find(|(known, _)| known.text == key.text) {
                     Some((first, _)) => {
-                        let message =
-                            format!("`{}` is given twice; first in line {}", key.text, first.at.line);
+                        let message = format!(
+                            "`{}` is given twice; first in line {}",
+                            key.text, first.at.line
+                        );
                         self.faults.push(Fault::new(key.at, message));
                     }
                     None => entries.push((key, node)),

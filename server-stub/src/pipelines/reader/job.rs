@@ -174,7 +174,10 @@ fn is_exec(kind: &str, place: &Place<'_>, report: &mut Report<'_>) -> bool {
     match kind {
         "exec" => true,
         "fetch" | "ant" | "nant" | "rake" | "plugin" => {
-            place.wrong(report, format!("tasks of kind `{kind}` are not supported yet"));
+            place.wrong(
+                report,
+                format!("tasks of kind `{kind}` are not supported yet"),
+            );
             false
         }
         _ => {

@@ -33,7 +33,9 @@ fn read(name: &str, place: &Place<'_>, home: &Home, report: &mut Report<'_>) -> 
     let kind = match section.text(report, "type") {
         Some(kind) => kind,
         None => {
-            let short = ["git", "pipeline", "hg", "svn", "p4", "tfs", "scm", "package"];
+            let short = [
+                "git", "pipeline", "hg", "svn", "p4", "tfs", "scm", "package",
+            ];
             let found = short.into_iter().find(|key| section.get(key).is_some());
             match found {
                 Some("pipeline") => "dependency".to_owned(),
@@ -78,7 +80,13 @@ fn read(name: &str, place: &Place<'_>, home: &Home, report: &mut Report<'_>) -> 
     }
     section.not_yet(
         report,
-        &["ignore", "blacklist", "includes", "whitelist", "encrypted_password"],
+        &[
+            "ignore",
+            "blacklist",
+            "includes",
+            "whitelist",
+            "encrypted_password",
+        ],
     );
     material.name = section
         .text(report, "name")
@@ -139,7 +147,9 @@ fn read_git(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<Materi
 fn check_branch(place: &Place<'_>, branch: &str, report: &mut Report<'_>) {
     if branch.contains(':') {
         place.wrong(report, "a refspec for a branch is not supported yet");
-    } else if branch.starts_with('-') || !git2::Reference::is_valid_name(&format!("refs/heads/{branch}")) {
+    } else if branch.starts_with('-')
+        || !git2::Reference::is_valid_name(&format!("refs/heads/{branch}"))
+    {
         place.wrong(report, format!("`{branch}` is no name of a branch"));
     }
 }

@@ -30,7 +30,10 @@ pub fn read(
         .and_then(|place| place.integer(report))
         .unwrap_or(NO_ORDER);
     read_neutral(&mut section, report);
-    section.not_yet(report, &["tracking_tool", "timer", "parameters", "template"]);
+    section.not_yet(
+        report,
+        &["tracking_tool", "timer", "parameters", "template"],
+    );
     let variables = section.variables(report);
     let materials_place = section.required(report, "materials");
     let materials = materials_place
@@ -74,7 +77,10 @@ fn read_neutral(section: &mut Section<'_>, report: &mut Report<'_>) {
         match text.as_str() {
             "none" => {}
             "lockOnFailure" | "unlockWhenFinished" => {
-                place.wrong(report, format!("`lock_behavior: {text}` is not supported yet"));
+                place.wrong(
+                    report,
+                    format!("`lock_behavior: {text}` is not supported yet"),
+                );
             }
             _ => place.wrong(
                 report,
@@ -100,7 +106,10 @@ fn read_stages(place: &Place<'_>, version: u32, report: &mut Report<'_>) -> Vec<
             continue;
         };
         report.check(&place, names::check_name(&key.text));
-        if stages.iter().any(|known| known.name.eq_ignore_ascii_case(&key.text)) {
+        if stages
+            .iter()
+            .any(|known| known.name.eq_ignore_ascii_case(&key.text))
+        {
             let message = format!("two stages have the name `{}`", key.text);
             place.wrong(report, message);
         }
@@ -130,7 +139,10 @@ fn read_stage(
         None if section.get("tasks").is_some() => {
             // The only job is written right into the stage and has the stage's name.
             report.check(place, names::check_job_name(name));
-            (Vec::new(), vec![job::read(name, &mut section, version, report)])
+            (
+                Vec::new(),
+                vec![job::read(name, &mut section, version, report)],
+            )
         }
         None => {
             place.wrong(report, "a stage needs `jobs`, or `tasks` for a single job");
@@ -157,7 +169,10 @@ fn read_jobs(place: &Place<'_>, version: u32, report: &mut Report<'_>) -> Vec<Jo
     let mut jobs: Vec<Job> = Vec::new();
     for (key, place) in entries {
         report.check(&place, names::check_job_name(&key.text));
-        if jobs.iter().any(|known| known.name.eq_ignore_ascii_case(&key.text)) {
+        if jobs
+            .iter()
+            .any(|known| known.name.eq_ignore_ascii_case(&key.text))
+        {
             let message = format!("two jobs have the name `{}`", key.text);
             place.wrong(report, message);
         }

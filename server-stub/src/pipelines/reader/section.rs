@@ -42,6 +42,10 @@ impl<'f> Report<'f> {
         }
     }
 
+    pub fn file(&self) -> &str {
+        self.file
+    }
+
     pub fn wrong(&mut self, at: Position, path: &str, message: impl Into<String>) {
         self.problems.push(self.problem(at, path, message.into()));
     }
@@ -240,12 +244,7 @@ impl<'n> Section<'n> {
         self.get(name)?.text(report)
     }
 
-    pub fn boolean(
-        &mut self,
-        report: &mut Report<'_>,
-        name: &'static str,
-        default: bool,
-    ) -> bool {
+    pub fn boolean(&mut self, report: &mut Report<'_>, name: &'static str, default: bool) -> bool {
         self.get(name)
             .and_then(|place| place.boolean(report))
             .unwrap_or(default)
@@ -282,7 +281,10 @@ impl<'n> Section<'n> {
             };
             for (key, place) in place.named(report) {
                 if key.text.trim().is_empty() || key.text.contains(['=', '\0']) {
-                    place.wrong(report, "a variable's name is neither blank nor has it a `=`");
+                    place.wrong(
+                        report,
+                        "a variable's name is neither blank nor has it a `=`",
+                    );
                     continue;
                 }
                 if variables.iter().any(|known| known.name == key.text) {
@@ -313,7 +315,7 @@ impl<'n> Section<'n> {
     }
 
     /// Says what has been read in vain. GoCD ignores such keys, so they are no error.
-    pub fn close(self, report: &mut Report<'_>) {
+    pub fn close(&self, report: &mut Report<'_>) {
         for (key, _) in self.entries {
             if !self.known.contains(&key.text.as_str()) {
                 report.warn(
