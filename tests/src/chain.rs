@@ -1,0 +1,228 @@
+//! The real chain of one agent: bootstrapper, launcher, agent and job runner.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus, Stdio},
+    thread,
+};
+
+use crate::{
+    patience::{wait_for, wait_until},
+    processes::{self, Process, Role, kill_nine, terminate},
+    releases::Releases,
+    scene::Scene,
+    server::{KEY, wait_for_end},
+};
+
+/// GoCD's timings, by GoCD's names, in milliseconds: short, so that tests need not wait.
+const TIMINGS: &str = "-Dagent.ping.delay=100 -Dagent.ping.interval=300 \
+    -Dagent.instruction.delay=100 -Dagent.instruction.interval=200 \
+    -Dagent.get.work.delay=100 -Dagent.get.work.interval=500";
+
+/// An agent's working directory and what runs in it.
+pub struct Chain<'a> {
+    scene: &'a Scene,
+    folder: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    child: Option<Child>,
+}
+
+impl<'a> Chain<'a> {
+    /// An agent folder with nothing but the bootstrapper in it. Nothing is started.
+    pub fn install(scene: &'a Scene, name: &str, server_url: &str) -> Self {
+        Self::install_in(scene, scene.folder(name), server_url)
+    }
+
+    /// The same in a folder that exists.
+    pub fn install_in(scene: &'a Scene, folder: PathBuf, server_url: &str) -> Self {
+        let bootstrapper = folder.join("journeyman-bootstrapper");
+        // Installing is copying; a link of the same file spares the tests the copying.
+        let original = &Releases::of_this_run().bootstrapper;
+        fs::hard_link(original, &bootstrapper)
+            .or_else(|_| fs::copy(original, &bootstrapper).map(drop))
+            .expect("the bootstrapper in its folder");
+        Self {
+            scene,
+            folder,
+            arguments: vec!["-serverUrl".to_owned(), server_url.to_owned()],
+            environment: vec![("AGENT_STARTUP_ARGS".to_owned(), TIMINGS.to_owned())],
+            child: None,
+        }
+    }
+
+    /// Writes `config/autoregister.properties` with the tests' key and these resources.
+    pub fn with_key(self, resources: &str) -> Self {
+        self.with_properties(&format!(
+            "agent.auto.register.key={KEY}\nagent.auto.register.resources={resources}\n"
+        ))
+    }
+
+    /// Writes `config/autoregister.properties`.
+    pub fn with_properties(self, properties: &str) -> Self {
+        let config = self.folder.join("config");
+        fs::create_dir_all(&config).expect("config");
+        fs::write(config.join("autoregister.properties"), properties).expect("properties");
+        self
+    }
+
+    pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    pub fn with_environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the bootstrapper.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "the bootstrapper still runs");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(self.output_path())
+            .expect("a file for the output");
+        let child = self
+            .scene
+            .command(&self.folder.join("journeyman-bootstrapper"))
+            .args(&self.arguments)
+            .envs(self.environment.iter().cloned())
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("the same file"))
+            .stderr(output)
+            .spawn()
+            .expect("the bootstrapper");
+        self.child = Some(child);
+    }
+
+    pub fn started(mut self) -> Self {
+        self.start();
+        self
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the bootstrapper and launcher have printed so far.
+    pub fn output(&self) -> String {
+        let bytes = fs::read(self.output_path()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The log file of this name, for example `go-agent.log`; empty when there is none.
+    pub fn log(&self, name: &str) -> String {
+        let bytes = fs::read(self.folder.join("logs").join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Everything that was said: output and all logs.
+    pub fn said(&self) -> String {
+        [
+            "go-agent-bootstrapper.log",
+            "go-agent-launcher.log",
+            "go-agent.log",
+        ]
+        .iter()
+        .map(|name| self.log(name))
+        .chain([self.output()])
+        .collect()
+    }
+
+    /// Waits until the output or a log has `text`.
+    pub fn wait_until_said(&self, text: &str) {
+        wait_until(&format!("the chain says {text:?}"), || {
+            self.said().contains(text)
+        });
+    }
+
+    /// The agent's GUID, as soon as it has one.
+    pub fn uuid(&self) -> String {
+        wait_for("the agent has a GUID", || {
+            let text = fs::read_to_string(self.folder.join("config/guid.txt")).ok()?;
+            Some(text.trim().to_owned()).filter(|uuid| uuid.len() == 36)
+        })
+    }
+
+    /// The living process of this role in this folder.
+    pub fn process(&self, role: Role) -> Option<Process> {
+        let mut found = self.processes(role);
+        found.pop()
+    }
+
+    /// All living processes of this role in this folder.
+    pub fn processes(&self, role: Role) -> Vec<Process> {
+        let mut found = self.scene.processes();
+        found.retain(|process| {
+            process.cwd.as_deref() == Some(&self.folder) && process.role() == Some(role)
+        });
+        found
+    }
+
+    /// The pid of this role, waiting for it to start.
+    pub fn pid(&self, role: Role) -> i32 {
+        wait_for(&format!("{role:?} runs"), || {
+            self.process(role).map(|process| process.pid)
+        })
+    }
+
+    /// Ends this member of the chain as a power cut would, and waits until it is gone. Returns its
+    /// pid. The bootstrapper can be started again after it.
+    pub fn kill_nine(&mut self, role: Role) -> i32 {
+        let pid = self.pid(role);
+        kill_nine(pid);
+        if role == Role::Bootstrapper
+            && let Some(mut child) = self.child.take()
+        {
+            child.wait().expect("the end of the bootstrapper");
+        }
+        wait_until(&format!("{role:?} {pid} is gone"), || {
+            !processes::alive(pid)
+        });
+        pid
+    }
+
+    /// Asks the bootstrapper to end (as Ctrl-C does) without waiting.
+    pub fn ask_to_stop(&self) {
+        terminate(self.child.as_ref().expect("the bootstrapper runs").id() as i32);
+    }
+
+    /// Waits until the bootstrapper has ended.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the bootstrapper runs");
+        wait_for_end(&mut child)
+    }
+
+    /// Asks the chain to end and waits until it has; panics when it says that it failed.
+    pub fn stop(&mut self) {
+        if self.child.is_some() {
+            self.ask_to_stop();
+            let status = self.wait_for_end();
+            assert!(status.success(), "the bootstrapper ended with {status}");
+        }
+    }
+
+    fn output_path(&self) -> PathBuf {
+        let name = self.folder.file_name().expect("a name").to_string_lossy();
+        self.scene.path().join(format!("{name}.output.log"))
+    }
+}
+
+impl Drop for Chain<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // The scene ends what is left.
+            if let Some(mut child) = self.child.take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        } else {
+            self.stop();
+        }
+    }
+}

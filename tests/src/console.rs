@@ -1,0 +1,52 @@
+//! Reading a job's console.
+
+use pretty::assert_eq_lines;
+
+/// The texts of the lines with this tag, without tag and time.
+pub fn texts<'a>(console: &'a str, tag: &'a str) -> impl Iterator<Item = &'a str> {
+    console.lines().filter_map(move |line| {
+        let rest = line.strip_prefix(tag)?.strip_prefix('|')?;
+        // `HH:mm:ss.SSS text`
+        rest.get(13..)
+    })
+}
+
+/// The numbers N of all task output lines `line N`, in the console's order.
+pub fn counted(console: &str) -> Vec<u64> {
+    texts(console, "&1")
+        .filter_map(|text| text.strip_prefix("line ")?.parse().ok())
+        .collect()
+}
+
+/// Panics unless the console has `line 1` to `line N` exactly once each and in order.
+pub fn assert_counts_to(console: &str, last: u64) {
+    assert_eq_lines(&counted(console), last);
+}
+
+/// Panics unless the console has `line 1` to some `line N` exactly once each and in order, with N
+/// at least `least`. Returns N.
+pub fn assert_counts_to_at_least(console: &str, least: u64) -> u64 {
+    let last = counted(console).last().copied().unwrap_or(0);
+    assert!(last >= least, "counted only to {last}, not to {least}");
+    assert_counts_to(console, last);
+    last
+}
+
+mod pretty {
+    /// Names the first line that is out of order, which a diff of thousands of lines hides.
+    pub(super) fn assert_eq_lines(found: &[u64], last: u64) {
+        for (index, number) in (1..=last).enumerate() {
+            match found.get(index) {
+                Some(other) if *other == number => {}
+                Some(other) => panic!("line {other} stands where line {number} belongs"),
+                None => panic!("lines from {number} to {last} are missing"),
+            }
+        }
+        assert!(
+            found.len() as u64 == last,
+            "{} lines too many, first {:?}",
+            found.len() as u64 - last,
+            found.get(last as usize)
+        );
+    }
+}
