@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::{NamedTempFile, TempPath};
 
-use crate::{Log, manifest::Manifest, payload};
+use crate::{Log, manifest::Manifest, payload, signals};
 
 /// The launcher that is started; it may replace this file while it runs.
 const LAUNCHER: &str = "journeyman-launcher";
@@ -61,16 +61,17 @@ pub(crate) fn start(folder: &Path, arguments: &[OsString], log: &mut Log) -> io:
                 .map_err(|reason| io::Error::other(format!("the carried launcher: {reason}")))?
         }
     };
-    let child = Command::new(&copy)
+    let mut command = Command::new(&copy);
+    command
         .args(&manifest.args)
         .args(arguments)
         .current_dir(folder)
         .stdin(Stdio::piped())
         // A terminal's Ctrl-C is for the bootstrapper alone, which passes it on once.
-        .process_group(0)
-        .spawn()?;
+        .process_group(0);
+    signals::give_back(&mut command);
     Ok(Running {
-        child,
+        child: command.spawn()?,
         manifest,
         _lock: file,
         _copy: copy,
@@ -158,6 +159,23 @@ mod tests {
         assert_eq!(copies(folder.path()), 1);
         drop(running);
         assert_eq!(copies(folder.path()), 0);
+    }
+
+    #[test]
+    fn signals_reach_it() {
+        let folder = tempfile::tempdir().unwrap();
+        install(
+            folder.path(),
+            "trap 'exit 7' TERM\necho > ready\nwhile :; do sleep 0.01; done",
+        );
+        let _signals = signals::Signals::take().unwrap();
+        let mut log = Log::new(&folder.path().join("log"));
+        let mut running = start(folder.path(), &[], &mut log).unwrap();
+        while !folder.path().join("ready").exists() {
+            std::thread::yield_now();
+        }
+        signals::terminate(running.child.id()).unwrap();
+        assert_eq!(running.child.wait().unwrap().code(), Some(7));
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! Signals as things to read, so that none is lost between two steps of the loop.
 
-use std::{io, os::fd::AsFd, time::Duration};
+use std::{
+    io,
+    os::{fd::AsFd, unix::process::CommandExt},
+    process::Command,
+    time::Duration,
+};
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        signal::{SigSet, Signal},
+        signal::{self, SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
+    unistd::Pid,
 };
 
 /// What woke the loop.
@@ -21,8 +27,7 @@ pub(crate) enum Event {
     Timeout,
 }
 
-/// Reads the signals a bootstrapper cares about. A child starts with a mask of its own: the
-/// standard library clears it.
+/// Reads the signals a bootstrapper cares about.
 #[derive(Debug)]
 pub(crate) struct Signals {
     descriptor: SignalFd,
@@ -69,4 +74,23 @@ impl Signals {
             }
         }))
     }
+}
+
+/// Lets a child have its signals: it would inherit that they are blocked here.
+#[expect(
+    unsafe_code,
+    reason = "the standard library has no safe way to set a child's mask"
+)]
+pub(crate) fn give_back(command: &mut Command) {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed, and this is one
+    // (sigprocmask). It allocates nothing.
+    unsafe {
+        command.pre_exec(|| Ok(SigSet::all().thread_unblock()?));
+    }
+}
+
+/// Asks a process to end.
+pub(crate) fn terminate(process: u32) -> io::Result<()> {
+    let process = i32::try_from(process).map_err(io::Error::other)?;
+    Ok(signal::kill(Pid::from_raw(process), Signal::SIGTERM)?)
 }

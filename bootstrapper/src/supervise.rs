@@ -9,18 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::signal::{self, Signal},
-    unistd::Pid,
-};
-
 use crate::{
     VERSION,
     launcher::{self, Running},
     log::Log,
     manifest::Manifest,
     relaunch::{Ending, Next, Policy},
-    signals::{Event, Signals},
+    signals::{self, Event, Signals},
 };
 
 /// Starts launchers in the current folder until somebody asks to stop, or a launcher says that
@@ -90,13 +85,13 @@ fn cannot_start(folder: &Path, error: &io::Error) -> String {
 }
 
 /// Waits for the launcher's end. Also says whether somebody asked to stop.
-fn wait(running: &mut Running, signals: &Signals, log: &mut Log) -> io::Result<(ExitStatus, bool)> {
+fn wait(running: &mut Running, events: &Signals, log: &mut Log) -> io::Result<(ExitStatus, bool)> {
     let mut requests = 0;
     loop {
         if let Some(status) = running.child.try_wait()? {
             return Ok((status, requests > 0));
         }
-        if signals.next(None)? != Event::Stop {
+        if events.next(None)? != Event::Stop {
             continue;
         }
         requests += 1;
@@ -106,20 +101,13 @@ fn wait(running: &mut Running, signals: &Signals, log: &mut Log) -> io::Result<(
             } else {
                 "asked to stop again: the job is cancelled; ask once more to end it the hard way"
             });
-            terminate(running.child.id(), log);
+            if let Err(error) = signals::terminate(running.child.id()) {
+                log.error(&format!("cannot signal the launcher: {error}"));
+            }
         } else {
             log.info("asked to stop a third time: ending it the hard way");
             running.child.kill()?;
         }
-    }
-}
-
-fn terminate(process: u32, log: &mut Log) {
-    let sent = i32::try_from(process)
-        .map_err(io::Error::other)
-        .and_then(|pid| Ok(signal::kill(Pid::from_raw(pid), Signal::SIGTERM)?));
-    if let Err(error) = sent {
-        log.error(&format!("cannot signal the launcher: {error}"));
     }
 }
 
