@@ -82,6 +82,16 @@ pub struct ServeArguments {
     )]
     pub agent_timeout: u32,
 
+    /// Seconds between two looks at each configuration repository.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_REPOSITORY_INTERVAL",
+        default_value_t = 60,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub repository_interval: u32,
+
     /// Days an agent's client certificate is valid.
     #[arg(
         long,
@@ -101,6 +111,8 @@ pub struct Configuration {
     pub hostnames: Vec<String>,
     /// Silence after which an agent is lost. GoCD: 300 s.
     pub agent_timeout: Duration,
+    /// Time between two looks at each configuration repository. GoCD: 60 s.
+    pub repository_interval: Duration,
     /// Silence after which a pending agent is forgotten. GoCD: 300 s.
     pub pending_timeout: Duration,
     /// Life of an agent's client certificate.
@@ -118,6 +130,7 @@ impl Configuration {
             listen: arguments.listen,
             hostnames: arguments.hostnames.clone(),
             agent_timeout: Duration::from_secs(u64::from(arguments.agent_timeout)),
+            repository_interval: Duration::from_secs(u64::from(arguments.repository_interval)),
             certificate_life: Duration::from_secs(
                 u64::from(arguments.certificate_days) * 24 * 3600,
             ),
@@ -132,6 +145,7 @@ impl Default for Configuration {
             listen: IpAddr::from([127, 0, 0, 1]),
             hostnames: Vec::new(),
             agent_timeout: Duration::from_secs(300),
+            repository_interval: Duration::from_secs(60),
             pending_timeout: Duration::from_secs(300),
             certificate_life: Duration::from_secs(90 * 24 * 3600),
             longest_wait: Duration::from_secs(20),

@@ -47,6 +47,14 @@ CREATE TABLE pipelines (
     definition TEXT NOT NULL
 );
 
+-- One repository's part of an environment; several may define parts of the same one.
+CREATE TABLE environments (
+    name       TEXT NOT NULL,
+    repo_id    TEXT NOT NULL REFERENCES config_repos (id),
+    definition TEXT NOT NULL,
+    PRIMARY KEY (name, repo_id)
+);
+
 -- Kept when a pipeline is removed and added again.
 CREATE TABLE pipeline_counters (
     pipeline TEXT PRIMARY KEY,

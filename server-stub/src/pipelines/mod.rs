@@ -1,8 +1,11 @@
 //! Pipelines: their definitions, read from `*.gocd.yaml` files in git repositories.
 
 pub mod definition;
+pub mod git;
 pub mod label;
 pub mod location;
 pub mod names;
 pub mod reader;
+pub mod repositories;
+pub mod store;
 pub mod yaml;

@@ -12,7 +12,12 @@ const NOT_YET: [&str; 2] = ["elastic_profile_id", "tabs"];
 /// Up to this version of the format a job without tasks got one that does nothing.
 const LAST_VERSION_WITH_EMPTY_JOBS: u32 = 10;
 
-pub fn read(name: &str, section: &mut Section<'_>, version: u32, report: &mut Report<'_>) -> Job {
+pub(super) fn read(
+    name: &str,
+    section: &mut Section<'_>,
+    version: u32,
+    report: &mut Report<'_>,
+) -> Job {
     let mut resources = Vec::new();
     if let Some(place) = section.get("resources") {
         for item in place.list(report) {

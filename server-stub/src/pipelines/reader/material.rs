@@ -10,7 +10,7 @@ use super::section::{Place, Report, Section};
 /// GoCD's default.
 const DEFAULT_BRANCH: &str = "master";
 
-pub fn read_all(place: &Place<'_>, home: &Home, report: &mut Report<'_>) -> Vec<Material> {
+pub(super) fn read_all(place: &Place<'_>, home: &Home, report: &mut Report<'_>) -> Vec<Material> {
     let mut materials: Vec<Material> = Vec::new();
     for (key, place) in place.named(report) {
         report.check(&place, names::check_name(&key.text));

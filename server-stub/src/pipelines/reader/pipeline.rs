@@ -10,7 +10,7 @@ use super::{Home, job, material};
 /// Shown for a pipeline whose place in its group was not given.
 const NO_ORDER: i64 = -1;
 
-pub fn read(
+pub(super) fn read(
     name: &str,
     place: &Place<'_>,
     home: &Home,

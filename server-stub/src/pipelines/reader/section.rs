@@ -26,15 +26,15 @@ impl fmt::Display for Problem {
 }
 
 /// What was found in one file.
-pub struct Report<'f> {
+pub(super) struct Report<'f> {
     file: &'f str,
-    pub problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
     /// What is read but has no effect.
-    pub warnings: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl<'f> Report<'f> {
-    pub fn new(file: &'f str) -> Self {
+    pub(super) fn new(file: &'f str) -> Self {
         Self {
             file,
             problems: Vec::new(),
@@ -42,15 +42,15 @@ impl<'f> Report<'f> {
         }
     }
 
-    pub fn file(&self) -> &str {
+    pub(super) fn file(&self) -> &str {
         self.file
     }
 
-    pub fn wrong(&mut self, at: Position, path: &str, message: impl Into<String>) {
+    pub(super) fn wrong(&mut self, at: Position, path: &str, message: impl Into<String>) {
         self.problems.push(self.problem(at, path, message.into()));
     }
 
-    pub fn warn(&mut self, at: Position, path: &str, message: impl Into<String>) {
+    pub(super) fn warn(&mut self, at: Position, path: &str, message: impl Into<String>) {
         self.warnings.push(self.problem(at, path, message.into()));
     }
 
@@ -64,7 +64,7 @@ impl<'f> Report<'f> {
     }
 
     /// Adds the problem if the check failed.
-    pub fn check(&mut self, place: &Place<'_>, outcome: Result<(), String>) {
+    pub(super) fn check(&mut self, place: &Place<'_>, outcome: Result<(), String>) {
         if let Err(message) = outcome {
             self.wrong(place.node.at, &place.path, message);
         }
@@ -73,13 +73,13 @@ impl<'f> Report<'f> {
 
 /// A value and the way to it.
 #[derive(Clone)]
-pub struct Place<'n> {
-    pub node: &'n Node,
-    pub path: String,
+pub(super) struct Place<'n> {
+    pub(super) node: &'n Node,
+    pub(super) path: String,
 }
 
 impl<'n> Place<'n> {
-    pub fn wrong(&self, report: &mut Report<'_>, message: impl Into<String>) {
+    pub(super) fn wrong(&self, report: &mut Report<'_>, message: impl Into<String>) {
         report.wrong(self.node.at, &self.path, message);
     }
 
@@ -90,7 +90,7 @@ impl<'n> Place<'n> {
         );
     }
 
-    pub fn text(&self, report: &mut Report<'_>) -> Option<String> {
+    pub(super) fn text(&self, report: &mut Report<'_>) -> Option<String> {
         match &self.node.value {
             Value::Text(text) => Some(text.clone()),
             _ => {
@@ -100,7 +100,7 @@ impl<'n> Place<'n> {
         }
     }
 
-    pub fn boolean(&self, report: &mut Report<'_>) -> Option<bool> {
+    pub(super) fn boolean(&self, report: &mut Report<'_>) -> Option<bool> {
         let text = self.text(report)?;
         match text.as_str() {
             "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
@@ -118,7 +118,7 @@ impl<'n> Place<'n> {
         }
     }
 
-    pub fn integer<T: std::str::FromStr>(&self, report: &mut Report<'_>) -> Option<T> {
+    pub(super) fn integer<T: std::str::FromStr>(&self, report: &mut Report<'_>) -> Option<T> {
         let text = self.text(report)?;
         let number = text.parse().ok();
         if number.is_none() {
@@ -129,7 +129,7 @@ impl<'n> Place<'n> {
 
     /// The items of a list; lists within it are flattened at any depth, which is what makes
     /// anchors of lists useful.
-    pub fn list(&self, report: &mut Report<'_>) -> Vec<Place<'n>> {
+    pub(super) fn list(&self, report: &mut Report<'_>) -> Vec<Place<'n>> {
         let mut items = Vec::new();
         match &self.node.value {
             Value::List(_) => self.flatten(&mut items),
@@ -159,13 +159,13 @@ impl<'n> Place<'n> {
         }
     }
 
-    pub fn texts(&self, report: &mut Report<'_>) -> Vec<String> {
+    pub(super) fn texts(&self, report: &mut Report<'_>) -> Vec<String> {
         let items = self.list(report);
         items.iter().filter_map(|item| item.text(report)).collect()
     }
 
     /// The entries of a map with names of the user's choice.
-    pub fn named(&self, report: &mut Report<'_>) -> Vec<(&'n Key, Place<'n>)> {
+    pub(super) fn named(&self, report: &mut Report<'_>) -> Vec<(&'n Key, Place<'n>)> {
         let Value::Map(entries) = &self.node.value else {
             self.expected(report, "a map");
             return Vec::new();
@@ -181,7 +181,11 @@ impl<'n> Place<'n> {
     }
 
     /// A map of exactly one entry, which is how stages, tasks and artifacts are written in lists.
-    pub fn single(&self, report: &mut Report<'_>, what: &str) -> Option<(&'n Key, Place<'n>)> {
+    pub(super) fn single(
+        &self,
+        report: &mut Report<'_>,
+        what: &str,
+    ) -> Option<(&'n Key, Place<'n>)> {
         let mut entries = self.named(report);
         match entries.len() {
             1 => entries.pop(),
@@ -195,7 +199,7 @@ impl<'n> Place<'n> {
     }
 
     /// A map whose keys are GoCD's.
-    pub fn section(&self, report: &mut Report<'_>) -> Option<Section<'n>> {
+    pub(super) fn section(&self, report: &mut Report<'_>) -> Option<Section<'n>> {
         match &self.node.value {
             Value::Map(entries) => Some(Section {
                 entries,
@@ -220,16 +224,16 @@ fn join(path: &str, key: &str) -> String {
 }
 
 /// A map of which each key is taken once; what is left over at the end has no meaning.
-pub struct Section<'n> {
+pub(super) struct Section<'n> {
     entries: &'n [(Key, std::sync::Arc<Node>)],
-    pub at: Position,
-    pub path: String,
+    pub(super) at: Position,
+    pub(super) path: String,
     known: Vec<&'static str>,
 }
 
 impl<'n> Section<'n> {
     /// The value of a key; a key with nothing after it counts as absent.
-    pub fn get(&mut self, name: &'static str) -> Option<Place<'n>> {
+    pub(super) fn get(&mut self, name: &'static str) -> Option<Place<'n>> {
         self.known.push(name);
         self.entries
             .iter()
@@ -240,18 +244,27 @@ impl<'n> Section<'n> {
             })
     }
 
-    pub fn text(&mut self, report: &mut Report<'_>, name: &'static str) -> Option<String> {
+    pub(super) fn text(&mut self, report: &mut Report<'_>, name: &'static str) -> Option<String> {
         self.get(name)?.text(report)
     }
 
-    pub fn boolean(&mut self, report: &mut Report<'_>, name: &'static str, default: bool) -> bool {
+    pub(super) fn boolean(
+        &mut self,
+        report: &mut Report<'_>,
+        name: &'static str,
+        default: bool,
+    ) -> bool {
         self.get(name)
             .and_then(|place| place.boolean(report))
             .unwrap_or(default)
     }
 
     /// Like [`Self::get`], and a problem when it is not there.
-    pub fn required(&mut self, report: &mut Report<'_>, name: &'static str) -> Option<Place<'n>> {
+    pub(super) fn required(
+        &mut self,
+        report: &mut Report<'_>,
+        name: &'static str,
+    ) -> Option<Place<'n>> {
         let found = self.get(name);
         if found.is_none() {
             report.wrong(self.at, &self.path, format!("`{name}` is missing"));
@@ -259,12 +272,8 @@ impl<'n> Section<'n> {
         found
     }
 
-    pub fn required_text(&mut self, report: &mut Report<'_>, name: &'static str) -> Option<String> {
-        self.required(report, name)?.text(report)
-    }
-
     /// Parts of GoCD's format that this server does not have yet.
-    pub fn not_yet(&mut self, report: &mut Report<'_>, names: &[&'static str]) {
+    pub(super) fn not_yet(&mut self, report: &mut Report<'_>, names: &[&'static str]) {
         for name in names {
             if let Some(place) = self.get(name) {
                 place.wrong(report, format!("`{name}` is not supported yet"));
@@ -273,7 +282,7 @@ impl<'n> Section<'n> {
     }
 
     /// Plain and secure variables, in the order of the file.
-    pub fn variables(&mut self, report: &mut Report<'_>) -> Vec<Variable> {
+    pub(super) fn variables(&mut self, report: &mut Report<'_>) -> Vec<Variable> {
         let mut variables: Vec<Variable> = Vec::new();
         for (name, secure) in [("environment_variables", false), ("secure_variables", true)] {
             let Some(place) = self.get(name) else {
@@ -315,7 +324,7 @@ impl<'n> Section<'n> {
     }
 
     /// Says what has been read in vain. GoCD ignores such keys, so they are no error.
-    pub fn close(&self, report: &mut Report<'_>) {
+    pub(super) fn close(&self, report: &mut Report<'_>) {
         for (key, _) in self.entries {
             if !self.known.contains(&key.text.as_str()) {
                 report.warn(

@@ -1,0 +1,357 @@
+//! Configuration repositories: git repositories whose `*.gocd.yaml` files define pipelines.
+//!
+//! A revision is taken over whole or not at all. What is wrong with one that was refused is kept
+//! with the repository, and the last good revision stays in force.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sqlx::SqliteConnection;
+
+use super::definition::Configuration;
+use super::git::{self, GitError, Mirror, Remote};
+use super::reader::{self, Home};
+use super::{location, names, store};
+use crate::{App, answer::Chain, database::DatabaseError};
+
+/// A configuration repository and what became of its latest revision.
+#[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct ConfigRepo {
+    pub id: String,
+    /// May hold credentials.
+    pub url: String,
+    pub branch: String,
+    /// The revision in force.
+    pub good_revision: Option<String>,
+    /// The newest revision that was looked at.
+    pub seen_revision: Option<String>,
+    /// Why the newest revision is not in force; several lines.
+    pub error: Option<String>,
+    /// Milliseconds since the epoch.
+    pub checked_at: Option<i64>,
+}
+
+/// Why a configuration repository was not added or looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error("there is no configuration repository `{id}`")]
+    Unknown { id: String },
+    #[error("there is a configuration repository `{id}` already; give another id")]
+    Duplicate { id: String },
+    #[error("`{id}` is the repository {url}, branch {branch}, already")]
+    Same {
+        id: String,
+        url: String,
+        branch: String,
+    },
+    #[error("{0}")]
+    Invalid(String),
+    #[error("`{id}` is being looked at just now")]
+    Busy { id: String },
+    #[error("cannot use the folder {} for configuration repositories", path.display())]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl From<sqlx::Error> for RepositoryError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// All configuration repositories, by id.
+pub async fn list(connection: &mut SqliteConnection) -> Result<Vec<ConfigRepo>, DatabaseError> {
+    Ok(sqlx::query_as("SELECT * FROM config_repos ORDER BY id")
+        .fetch_all(connection)
+        .await?)
+}
+
+/// One configuration repository.
+pub async fn find(
+    connection: &mut SqliteConnection,
+    id: &str,
+) -> Result<Option<ConfigRepo>, DatabaseError> {
+    Ok(sqlx::query_as("SELECT * FROM config_repos WHERE id = $1")
+        .bind(id)
+        .fetch_optional(connection)
+        .await?)
+}
+
+/// Remembers a repository; nothing is fetched yet.
+///
+/// # Errors
+///
+/// See [`RepositoryError`]; nothing is remembered then.
+pub async fn add(app: &App, id: &str, url: &str, branch: &str) -> Result<(), RepositoryError> {
+    names::check_name(id).map_err(RepositoryError::Invalid)?;
+    if url.trim().is_empty() || url.starts_with('-') || url.chars().any(char::is_control) {
+        return Err(RepositoryError::Invalid(
+            "the address of the repository is missing or malformed".to_owned(),
+        ));
+    }
+    if !git2::Reference::is_valid_name(&format!("refs/heads/{branch}")) {
+        let message = format!("`{branch}` is no name of a branch");
+        return Err(RepositoryError::Invalid(message));
+    }
+    let mut write = app.database.write().await?;
+    for known in list(&mut write).await? {
+        if known.id.eq_ignore_ascii_case(id) {
+            return Err(RepositoryError::Duplicate { id: known.id });
+        }
+        if known.url == url && known.branch == branch {
+            return Err(RepositoryError::Same {
+                id: known.id,
+                url: location::without_credentials(url),
+                branch: branch.to_owned(),
+            });
+        }
+    }
+    sqlx::query("INSERT INTO config_repos (id, url, branch) VALUES ($1, $2, $3)")
+        .bind(id)
+        .bind(url)
+        .bind(branch)
+        .execute(&mut *write)
+        .await?;
+    write.commit().await?;
+    Ok(())
+}
+
+/// Forgets a repository and its pipelines. Runs that exist go on.
+///
+/// # Errors
+///
+/// See [`RepositoryError`]; nothing is forgotten then.
+pub async fn remove(app: &App, id: &str) -> Result<(), RepositoryError> {
+    let mut write = app.database.write().await?;
+    store::replace(&mut write, id, &Configuration::default()).await?;
+    let removed = sqlx::query("DELETE FROM config_repos WHERE id = $1")
+        .bind(id)
+        .execute(&mut *write)
+        .await?
+        .rows_affected();
+    if removed == 0 {
+        return Err(RepositoryError::Unknown { id: id.to_owned() });
+    }
+    write.commit().await?;
+    app.state_changed.raise();
+    Ok(())
+}
+
+/// The right to look at one repository; there is one of these per repository at a time.
+pub struct Turn {
+    repo: ConfigRepo,
+    _lock: File,
+}
+
+/// Takes the turn to look at a repository.
+///
+/// # Errors
+///
+/// [`RepositoryError::Busy`] when somebody else has it.
+pub async fn take_turn(app: &App, id: &str) -> Result<Turn, RepositoryError> {
+    let mut connection = app.database.readers().acquire().await?;
+    let repo = find(&mut connection, id).await?;
+    let repo = repo.ok_or_else(|| RepositoryError::Unknown { id: id.to_owned() })?;
+    let path = app.paths.repositories().join(format!("{}.turn", repo.id));
+    let open = fs::create_dir_all(app.paths.repositories()).and_then(|()| File::create(&path));
+    let lock = open.map_err(|source| RepositoryError::Folder { path, source })?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Turn { repo, _lock: lock }),
+        Err(_) => Err(RepositoryError::Busy { id: repo.id }),
+    }
+}
+
+/// Looks at the newest revision of a repository and takes it over if it is good. Whatever goes
+/// wrong with the repository is stored as its error, and is no error of this call.
+///
+/// # Errors
+///
+/// The database could not be used.
+pub async fn look(app: &App, turn: Turn) -> Result<ConfigRepo, DatabaseError> {
+    let repo = turn.repo.clone();
+    let folder = app.paths.repositories();
+    let asked = repo.clone();
+    let outcome = git::in_background(&repo.url, move || read_newest(&folder, &asked)).await;
+    let mut write = app.database.write().await?;
+    let (revision, outcome) = match outcome {
+        Ok(Newest::Known(revision)) => (Some(revision), None),
+        Ok(Newest::Read(revision, outcome)) => (Some(revision), Some(outcome)),
+        Err(error) => (None, Some(Err(Chain(&error).to_string()))),
+    };
+    let outcome = match outcome {
+        Some(Ok(configuration)) => Some(take_over(&mut write, &repo.id, &configuration).await?),
+        Some(Err(message)) => Some(Err(message)),
+        None => None,
+    };
+    let now = app.now_ms();
+    let id = &repo.id;
+    match &outcome {
+        None => sqlx::query("UPDATE config_repos SET checked_at = $2 WHERE id = $1")
+            .bind(id)
+            .bind(now),
+        Some(Ok(())) => sqlx::query(
+            "UPDATE config_repos SET checked_at = $2, good_revision = $3, seen_revision = $3, \
+             error = NULL WHERE id = $1",
+        )
+        .bind(id)
+        .bind(now)
+        .bind(&revision),
+        Some(Err(message)) => sqlx::query(
+            "UPDATE config_repos SET checked_at = $2, seen_revision = COALESCE($3, seen_revision), \
+             error = $4 WHERE id = $1",
+        )
+        .bind(id)
+        .bind(now)
+        .bind(&revision)
+        .bind(message),
+    }
+    .execute(&mut *write)
+    .await?;
+    let now_stored = find(&mut write, id).await?.unwrap_or(repo);
+    write.commit().await?;
+    match outcome {
+        None => {}
+        Some(Ok(())) => {
+            tracing::info!(repository = %now_stored.id, revision, "new configuration in force");
+            app.state_changed.raise();
+        }
+        Some(Err(error)) => {
+            tracing::error!(repository = %now_stored.id, error, "a configuration was refused");
+            app.state_changed.raise();
+        }
+    }
+    Ok(now_stored)
+}
+
+enum Newest {
+    /// Nothing new since the last look.
+    Known(String),
+    Read(String, Result<Configuration, String>),
+}
+
+fn read_newest(folder: &std::path::Path, repo: &ConfigRepo) -> Result<Newest, GitError> {
+    let remote = Remote {
+        url: repo.url.clone(),
+        branch: repo.branch.clone(),
+        username: None,
+        password: None,
+    };
+    let mirror = Mirror::fetch(folder, &remote)?;
+    let head = mirror.head()?;
+    let revision = head.to_string();
+    if repo.good_revision.as_ref() == Some(&revision) && repo.error.is_none() {
+        return Ok(Newest::Known(revision));
+    }
+    let (files, refused) = mirror.configuration_files(head)?;
+    let home = Home {
+        url: repo.url.clone(),
+        branch: repo.branch.clone(),
+    };
+    let reading = reader::read(&files, &home);
+    for warning in &reading.warnings {
+        tracing::warn!(repository = %repo.id, %warning, "in a configuration file");
+    }
+    let mut problems = refused;
+    problems.extend(reading.problems.iter().map(ToString::to_string));
+    if files.is_empty() && problems.is_empty() {
+        problems.push("there is no *.gocd.yaml file in the repository".to_owned());
+    }
+    let outcome = match reading.configuration {
+        Some(configuration) if problems.is_empty() => Ok(configuration),
+        _ => Err(problems.join("\n")),
+    };
+    Ok(Newest::Read(revision, outcome))
+}
+
+/// Checks what only all repositories together can tell, and stores the configuration.
+async fn take_over(
+    connection: &mut SqliteConnection,
+    id: &str,
+    configuration: &Configuration,
+) -> Result<Result<(), String>, DatabaseError> {
+    let mut problems = Vec::new();
+    for other in store::pipelines(connection).await? {
+        if other.repository == id {
+            continue;
+        }
+        let name = &other.pipeline.name;
+        let same = |one: &&super::definition::Pipeline| one.name.eq_ignore_ascii_case(name);
+        if let Some(pipeline) = configuration.pipelines.iter().find(same) {
+            problems.push(format!(
+                "the pipeline `{}` is defined by the configuration repository `{}` already",
+                pipeline.name, other.repository
+            ));
+        }
+    }
+    let elsewhere: Vec<String> =
+        sqlx::query_scalar("SELECT definition FROM environments WHERE repo_id <> $1")
+            .bind(id)
+            .fetch_all(&mut *connection)
+            .await?;
+    for definition in elsewhere {
+        let other: super::definition::Environment = store::decode("an environment", &definition)?;
+        for environment in &configuration.environments {
+            if environment.name.eq_ignore_ascii_case(&other.name) {
+                continue;
+            }
+            for pipeline in &environment.pipelines {
+                if other
+                    .pipelines
+                    .iter()
+                    .any(|one| one.eq_ignore_ascii_case(pipeline))
+                {
+                    problems.push(format!(
+                        "the pipeline `{pipeline}` is in the environment `{}` already, by another repository",
+                        other.name
+                    ));
+                }
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Ok(Err(problems.join("\n")));
+    }
+    store::replace(connection, id, configuration).await?;
+    Ok(Ok(()))
+}
+
+/// Looks at every repository, again and again, until the server stops.
+pub async fn watch(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(app.configuration.repository_interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            outcome = look_at_all(&app) => if let Err(error) = outcome {
+                tracing::error!(error = %Chain(&error), "cannot look at the configuration repositories");
+            }
+        }
+    }
+}
+
+async fn look_at_all(app: &App) -> Result<(), RepositoryError> {
+    let repos = {
+        let mut connection = app.database.readers().acquire().await?;
+        list(&mut connection).await?
+    };
+    for repo in repos {
+        match take_turn(app, &repo.id).await {
+            Ok(turn) => {
+                look(app, turn).await?;
+            }
+            Err(RepositoryError::Busy { .. } | RepositoryError::Unknown { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
