@@ -38,10 +38,8 @@ impl<'a> Chain<'a> {
     /// The same in a folder that exists.
     pub fn install_in(scene: &'a Scene, folder: PathBuf, server_url: &str) -> Self {
         let bootstrapper = folder.join("journeyman-bootstrapper");
-        // Installing is copying; a link of the same file spares the tests the copying.
-        let original = &Releases::of_this_run().bootstrapper;
-        fs::hard_link(original, &bootstrapper)
-            .or_else(|_| fs::copy(original, &bootstrapper).map(drop))
+        // This is all there is to an installation.
+        fs::copy(&Releases::of_this_run().bootstrapper, &bootstrapper)
             .expect("the bootstrapper in its folder");
         Self {
             scene,
@@ -153,6 +151,11 @@ impl<'a> Chain<'a> {
     pub fn process(&self, role: Role) -> Option<Process> {
         let mut found = self.processes(role);
         found.pop()
+    }
+
+    /// All living processes of the scene, this chain's and others'.
+    pub fn all_processes(&self) -> Vec<Process> {
+        self.scene.processes()
     }
 
     /// All living processes of this role in this folder.

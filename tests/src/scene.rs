@@ -60,7 +60,7 @@ impl Scene {
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy().into_owned();
-            if ["GO_", "AGENT_", "JOURNEYMAN_", "CARGO", "RUST"]
+            if ["GO_", "AGENT_", "JOURNEYMAN_", "RUST_", "CARGO_TARGET"]
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
             {

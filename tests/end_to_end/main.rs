@@ -1,0 +1,10 @@
+//! End-to-end tests: the real programs, with real processes, sockets and git.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
+mod bad_input;
+mod cancel;
+mod kill_nine;
+mod stop;
+mod trust;
+mod whole_run;
