@@ -73,6 +73,8 @@ CREATE TABLE pipeline_runs (
     definition         TEXT NOT NULL,
     material_revisions TEXT NOT NULL,
     scheduled_at       BIGINT NOT NULL,
+    -- The stage that would be next, but is active in another run.
+    waiting_stage      TEXT,
     UNIQUE (pipeline, counter)
 );
 
@@ -89,6 +91,7 @@ CREATE TABLE stages (
     completed_at BIGINT,
     UNIQUE (run_id, name, counter)
 );
+CREATE INDEX stages_active ON stages (completed_at, name);
 
 -- A job's id is the wire's buildId. A rescheduled job is a row of its own.
 CREATE TABLE jobs (

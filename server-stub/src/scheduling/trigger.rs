@@ -1,0 +1,270 @@
+//! Starting a run of a pipeline.
+
+use jiff::Timestamp;
+use journeyman_protocol::{
+    material::{GitMaterial, Material as WireMaterial},
+    name::CaseInsensitiveString,
+    revision::{MaterialRevision, MaterialRevisions, Modification},
+    secret::Secret,
+};
+use ring::digest;
+
+use super::progression;
+use super::run::{self, Run, RunDefinition, RunEnvironment};
+use crate::App;
+use crate::database::DatabaseError;
+use crate::pipelines::definition::{Material, Pipeline, Variable};
+use crate::pipelines::git::{self, GitError, Mirror, Remote};
+use crate::pipelines::{label, store};
+
+/// How often the configuration may change under a trigger before it gives up.
+const ATTEMPTS: usize = 3;
+
+/// Why a pipeline was not triggered.
+#[derive(Debug, thiserror::Error)]
+pub enum TriggerError {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error("there is no pipeline {0}")]
+    Unknown(String),
+    #[error("{pipeline} cannot be triggered: its first stage is active in {active}")]
+    Active { pipeline: String, active: String },
+    #[error("the variable {variable} is not defined for {pipeline}, so it cannot be overridden")]
+    UnknownVariable { pipeline: String, variable: String },
+    #[error("cannot find out the newest revision of the material {material}")]
+    Material {
+        material: String,
+        #[source]
+        source: GitError,
+    },
+    #[error("the configuration of {0} changed again and again while it was triggered; try again")]
+    Unsteady(String),
+}
+
+/// What comes with a trigger.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub user: String,
+    /// In place of values of the configuration.
+    pub overrides: Vec<Variable>,
+    /// Whether to look for new revisions; else those of the last run are built again.
+    pub update_materials: bool,
+}
+
+impl Options {
+    /// A trigger by a person, with nothing special.
+    #[must_use]
+    pub fn by(user: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            overrides: Vec::new(),
+            update_materials: true,
+        }
+    }
+}
+
+/// Starts a run with the newest revisions of the pipeline's materials; answers its counter.
+///
+/// # Errors
+///
+/// See [`TriggerError`]; no run was started then.
+pub async fn trigger(app: &App, name: &str, options: &Options) -> Result<i64, TriggerError> {
+    for _ in 0..ATTEMPTS {
+        let (pipeline, last) = prepare(app, name, options).await?;
+        let revisions = resolve(app, &pipeline, last.as_ref(), options.update_materials).await?;
+        if let Some(counter) = start(app, &pipeline, revisions, options).await? {
+            return Ok(counter);
+        }
+    }
+    Err(TriggerError::Unsteady(name.to_owned()))
+}
+
+/// Refuses early what would be refused anyway, before any repository is asked.
+async fn prepare(
+    app: &App,
+    name: &str,
+    options: &Options,
+) -> Result<(Pipeline, Option<Run>), TriggerError> {
+    let connection = app.database.readers().acquire().await;
+    let mut connection = connection.map_err(DatabaseError::from)?;
+    let pipeline = store::pipeline(&mut connection, name).await?;
+    let pipeline = pipeline.ok_or_else(|| TriggerError::Unknown(name.to_owned()))?;
+    let environment = store::environment_of(&mut connection, &pipeline.name).await?;
+    for variable in &options.overrides {
+        let known = |list: &[Variable]| list.iter().any(|one| one.name == variable.name);
+        let in_environment = environment.as_ref().is_some_and(|(_, list)| known(list));
+        if !known(&pipeline.variables) && !in_environment {
+            return Err(TriggerError::UnknownVariable {
+                pipeline: pipeline.name.clone(),
+                variable: variable.name.clone(),
+            });
+        }
+    }
+    check_free(&mut connection, &pipeline).await?;
+    let last = run::runs_of(&mut connection, &pipeline.name, None, 1).await?;
+    Ok((pipeline, last.into_iter().next()))
+}
+
+async fn check_free(
+    connection: &mut sqlx::SqliteConnection,
+    pipeline: &Pipeline,
+) -> Result<(), TriggerError> {
+    let first = pipeline.stages.first().map_or("", |stage| &stage.name);
+    match progression::active_stage(connection, &pipeline.name, first).await? {
+        Some(active) => Err(TriggerError::Active {
+            pipeline: pipeline.name.clone(),
+            active,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The newest revision of each material, with what is new since the last run.
+async fn resolve(
+    app: &App,
+    pipeline: &Pipeline,
+    last: Option<&Run>,
+    update: bool,
+) -> Result<MaterialRevisions, TriggerError> {
+    let mut revisions = Vec::new();
+    for material in &pipeline.materials {
+        let wire = on_wire(material);
+        let before = last.and_then(|run| {
+            let mut known = run.revisions.revisions.iter();
+            known.find(|one| one.material.fingerprint_text() == wire.fingerprint_text())
+        });
+        let seen = before.and_then(|one| one.newest());
+        let modifications = match (seen, update) {
+            (Some(seen), false) => vec![seen.clone()],
+            _ => history(app, material, seen.map(|one| one.revision.clone())).await?,
+        };
+        let newest = modifications.first().map(|one| &one.revision);
+        revisions.push(MaterialRevision {
+            changed: newest != seen.map(|one| &one.revision),
+            material: wire,
+            modifications,
+        });
+    }
+    Ok(MaterialRevisions { revisions })
+}
+
+async fn history(
+    app: &App,
+    material: &Material,
+    seen: Option<String>,
+) -> Result<Vec<Modification>, TriggerError> {
+    let remote = Remote {
+        url: material.url.clone(),
+        branch: material.branch.clone(),
+        username: material.username.clone(),
+        password: material.password.clone(),
+    };
+    let folder = app.paths.repositories();
+    let commits = git::in_background(&material.url, move || {
+        Mirror::fetch(&folder, &remote)?.history(seen.as_deref())
+    })
+    .await
+    .map_err(|source| TriggerError::Material {
+        material: material.name.clone(),
+        source,
+    })?;
+    let modification = |commit: git::Commit| Modification {
+        user_name: Some(commit.author),
+        comment: Some(commit.message),
+        email_address: Some(commit.email),
+        revision: commit.revision,
+        modified_time: Timestamp::from_second(commit.seconds).ok(),
+        id: -1,
+        ..Modification::default()
+    };
+    Ok(commits.into_iter().map(modification).collect())
+}
+
+/// Makes the run, if the pipeline is still what the revisions were looked up for.
+async fn start(
+    app: &App,
+    pipeline: &Pipeline,
+    revisions: MaterialRevisions,
+    options: &Options,
+) -> Result<Option<i64>, TriggerError> {
+    let mut write = app.database.write().await?;
+    let current = store::pipeline(&mut write, &pipeline.name).await?;
+    if current.as_ref() != Some(pipeline) {
+        return Ok(None);
+    }
+    check_free(&mut write, pipeline).await?;
+    let environment = store::environment_of(&mut write, &pipeline.name).await?;
+    let definition = RunDefinition {
+        pipeline: pipeline.clone(),
+        environment: environment.map(|(name, variables)| RunEnvironment { name, variables }),
+        overrides: options.overrides.clone(),
+    };
+    let counter: i64 = sqlx::query_scalar(
+        "INSERT INTO pipeline_counters (pipeline, last) VALUES (lower($1), 1) \
+         ON CONFLICT (pipeline) DO UPDATE SET last = pipeline_counters.last + 1 RETURNING last",
+    )
+    .bind(&pipeline.name)
+    .fetch_one(&mut *write)
+    .await
+    .map_err(DatabaseError::from)?;
+    let newest = |name: &str| {
+        let mut all = pipeline.materials.iter().zip(&revisions.revisions);
+        let (_, found) = all.find(|(one, _)| one.name.eq_ignore_ascii_case(name))?;
+        found.newest().map(|one| one.revision.as_str())
+    };
+    let label = label::render(
+        &pipeline.label_template,
+        counter,
+        &pipeline.variables,
+        newest,
+    );
+    let now = app.now_ms();
+    let id: i64 = sqlx::query_scalar(
+        "INSERT INTO pipeline_runs (pipeline, counter, label, approver, trigger_message, \
+         trigger_forced, definition, material_revisions, scheduled_at) \
+         VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8) RETURNING id",
+    )
+    .bind(&pipeline.name)
+    .bind(counter)
+    .bind(&label)
+    .bind(&options.user)
+    .bind(format!("Forced by {}", options.user))
+    .bind(store::encode(&definition)?)
+    .bind(store::encode(&revisions)?)
+    .bind(now)
+    .fetch_one(&mut *write)
+    .await
+    .map_err(DatabaseError::from)?;
+    let run = run::run_by_id(&mut write, id).await?;
+    progression::start_stage(&mut write, &run, 0, &options.user, now).await?;
+    write.commit().await.map_err(DatabaseError::from)?;
+    app.work_changed.raise();
+    app.state_changed.raise();
+    Ok(Some(counter))
+}
+
+fn on_wire(material: &Material) -> WireMaterial {
+    let mut git = GitMaterial::new(&material.url, &material.branch);
+    git.shallow_clone = material.shallow_clone;
+    git.scm.folder = material.destination.clone();
+    git.scm.auto_update = material.auto_update;
+    git.scm.user_name = material.username.clone();
+    git.scm.password = material.password.as_deref().map(Secret::from);
+    if material.username.is_some() || material.password.is_some() {
+        git.scm.secret_params_for_password = Some(Vec::new());
+    }
+    git.scm.attributes.name = Some(CaseInsensitiveString::new(&material.name));
+    WireMaterial::GitMaterial(git)
+}
+
+/// The lower-case hex SHA-256 by which GoCD's API names a material.
+#[must_use]
+pub fn fingerprint(material: &WireMaterial) -> String {
+    let text = material.fingerprint_text().unwrap_or_default();
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,197 @@
+//! The document an agent gets for a job.
+
+use std::path::PathBuf;
+
+use journeyman_protocol::{
+    artifact::ArtifactPlan,
+    builder::{Builder, BuilderAttributes, CommandBuilder, CommandBuilderWithArgList, RunIf},
+    work::{BuildAssignment, BuildWork},
+};
+
+use super::run::{self, JobRow, Run, StageRow};
+use super::variables::{self, Setting};
+use crate::pipelines::definition::{self, Action, ArtifactKind, Task};
+
+/// The only charset consoles have here.
+const CHARSET: &str = "UTF-8";
+
+/// Where test reports go when nothing else is said. GoCD's default.
+const TEST_OUTPUT: &str = "testoutput";
+
+/// What runs a script.
+const SHELL: &str = "/bin/sh";
+
+/// The document for a job, or what is wrong with what the run was started from.
+pub(super) fn document(
+    run: &Run,
+    stage_row: &StageRow,
+    job_row: &JobRow,
+    agent_resources: &[String],
+) -> Result<BuildWork, String> {
+    let (_, stage) = run
+        .definition
+        .stage(&stage_row.name)
+        .ok_or("its stage is not in the run's definition")?;
+    let mut jobs = stage.jobs.iter();
+    let job = jobs
+        .find(|job| job.name == job_row.name)
+        .ok_or("it is not in the run's definition")?;
+    let folder = PathBuf::from("pipelines").join(&run.pipeline);
+    let setting = Setting {
+        run,
+        stage_row,
+        stage,
+        job,
+        agent_resources,
+    };
+    let plan = |artifact: &definition::Artifact| ArtifactPlan {
+        build_id: job_row.id,
+        ..match artifact.kind {
+            ArtifactKind::Build => ArtifactPlan::file(&artifact.source, &artifact.destination),
+            ArtifactKind::Test if artifact.destination.is_empty() => {
+                ArtifactPlan::unit(&artifact.source, TEST_OUTPUT)
+            }
+            ArtifactKind::Test => ArtifactPlan::unit(&artifact.source, &artifact.destination),
+        }
+    };
+    Ok(BuildWork {
+        assignment: BuildAssignment {
+            fetch_materials: stage.fetch_materials,
+            clean_working_directory: stage.clean_workspace,
+            builders: job
+                .tasks
+                .iter()
+                .map(|task| builder(task, &folder))
+                .collect(),
+            artifact_plans: job.artifacts.iter().map(plan).collect(),
+            artifact_stores: Vec::new(),
+            job_identifier: run::identifier(run, stage_row, job_row),
+            initial_context: variables::context(&setting),
+            material_revisions: run.revisions.clone(),
+            approver: Some(variables::trigger_user(run).to_owned()),
+            build_working_directory: folder,
+        },
+        console_log_charset: CHARSET.to_owned(),
+    })
+}
+
+fn builder(task: &Task, folder: &std::path::Path) -> Builder {
+    let mut attributes = BuilderAttributes::described(describe(&task.action));
+    attributes.conditions = match task.run_if {
+        // What GoCD sends when nothing is said, and what it means.
+        definition::RunIf::Passed => Vec::new(),
+        definition::RunIf::Failed => vec![RunIf::Failed],
+        definition::RunIf::Any => vec![RunIf::Any],
+    };
+    if let Some(on_cancel) = &task.on_cancel {
+        let attributes_of_cancel = BuilderAttributes::described(describe(on_cancel));
+        attributes.cancel_builder =
+            Some(Box::new(command(on_cancel, folder, attributes_of_cancel)));
+    }
+    command(&task.action, folder, attributes)
+}
+
+fn command(action: &Action, folder: &std::path::Path, attributes: BuilderAttributes) -> Builder {
+    match action {
+        Action::Exec {
+            command,
+            arguments,
+            working_directory,
+        } => {
+            let working_dir = match working_directory.as_deref() {
+                Some(inside) if !matches!(inside, "" | ".") => folder.join(inside),
+                _ => folder.to_path_buf(),
+            };
+            // GoCD: without arguments it is the form with one string for all of them.
+            if arguments.is_empty() {
+                Builder::CommandBuilder(CommandBuilder {
+                    args: String::new(),
+                    command: command.clone(),
+                    working_dir,
+                    error_string: String::new(),
+                    attributes,
+                })
+            } else {
+                Builder::CommandBuilderWithArgList(CommandBuilderWithArgList {
+                    args: arguments.clone(),
+                    command: command.clone(),
+                    working_dir,
+                    error_string: String::new(),
+                    attributes,
+                })
+            }
+        }
+        Action::Script(text) => Builder::CommandBuilderWithArgList(CommandBuilderWithArgList {
+            args: vec!["-c".to_owned(), text.clone()],
+            command: SHELL.to_owned(),
+            working_dir: folder.to_path_buf(),
+            error_string: String::new(),
+            attributes,
+        }),
+    }
+}
+
+/// What the console shows after `Task: `. A script shows as its first line: the console has a
+/// line for each task, not a page.
+fn describe(action: &Action) -> String {
+    match action {
+        Action::Exec {
+            command, arguments, ..
+        } => {
+            let words = std::iter::once(command).chain(arguments);
+            words.map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+        }
+        Action::Script(text) => {
+            let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+            let first = lines.next().unwrap_or_default().trim();
+            let more = if lines.next().is_some() { " …" } else { "" };
+            format!("script: {first}{more}")
+        }
+    }
+}
+
+/// GoCD's quoting for display: only what would be torn apart, and not what is quoted already.
+fn quote(word: &str) -> String {
+    let quoted_already = ['\'', '"']
+        .iter()
+        .any(|mark| word.len() > 2 && word.starts_with(*mark) && word.ends_with(*mark));
+    let mut escaped = false;
+    let torn = word.chars().any(|c| {
+        let bare = !escaped && matches!(c, ' ' | '\'' | '"');
+        escaped = !escaped && c == '\\';
+        bare
+    });
+    if quoted_already || !torn {
+        word.to_owned()
+    } else {
+        format!("\"{}\"", word.replace('"', "\\\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_display_as_gocd_does() {
+        let table = [
+            ("I have nothing", "\"I have nothing\""),
+            (
+                "java is a \"fun\" language",
+                "\"java is a \\\"fun\\\" language\"",
+            ),
+            ("ohrly?", "ohrly?"),
+            ("\"already quoted\"", "\"already quoted\""),
+            ("no\\ spaces", "no\\ spaces"),
+        ];
+        for (word, expected) in table {
+            assert_eq!(quote(word), expected);
+        }
+        let action = Action::Exec {
+            command: "bash".into(),
+            arguments: vec!["-c".into(), "a \"b\"".into()],
+            working_directory: None,
+        };
+        assert_eq!(describe(&action), "bash -c \"a \\\"b\\\"\"");
+    }
+}
