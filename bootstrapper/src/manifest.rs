@@ -28,6 +28,8 @@ pub(crate) struct Manifest {
     pub(crate) relaunch_at_once: Vec<i32>,
     /// Exit codes that mean: it is hopeless, don't start me again.
     pub(crate) give_up: Vec<i32>,
+    /// Exit codes that mean: all that was asked for is done, for example help was shown.
+    pub(crate) done: Vec<i32>,
 }
 
 impl Manifest {
@@ -85,6 +87,7 @@ impl Manifest {
                 }
                 "relaunch-at-once" => manifest.relaunch_at_once = codes(value)?,
                 "give-up" => manifest.give_up = codes(value)?,
+                "done" => manifest.done = codes(value)?,
                 _ => {}
             }
         }
@@ -131,7 +134,7 @@ mod tests {
     fn a_manifest_says_how_to_start_and_what_codes_mean() {
         let manifest = read(
             "format: 1\nversion: 0.1.0\nargs: run --bootstrapper-version {bootstrapper_version}\n\
-             relaunch-at-once: 60\nnew-key: ignored\ngive-up: 64 73\n",
+             relaunch-at-once: 60\nnew-key: ignored\ngive-up: 64 73\ndone: 80\n",
         );
         assert_eq!(
             manifest.unwrap(),
@@ -142,6 +145,7 @@ mod tests {
                     .to_vec(),
                 relaunch_at_once: vec![60],
                 give_up: vec![64, 73],
+                done: vec![80],
             }
         );
     }

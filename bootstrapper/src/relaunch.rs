@@ -27,6 +27,8 @@ pub(crate) enum Next {
     Relaunch(Duration),
     /// Stop, with this exit code.
     GiveUp(u8),
+    /// Stop: there is nothing to do.
+    Done,
 }
 
 /// Remembers how the last launchers ended.
@@ -53,6 +55,9 @@ impl Policy {
             if manifest.give_up.contains(&code) {
                 return Next::GiveUp(u8::try_from(code).unwrap_or(1));
             }
+            if manifest.done.contains(&code) {
+                return Next::Done;
+            }
             if manifest.relaunch_at_once.contains(&code) && self.at_once < AT_ONCE_IN_A_ROW {
                 self.at_once += 1;
                 return Next::Relaunch(Duration::ZERO);
@@ -75,6 +80,7 @@ mod tests {
         Manifest {
             relaunch_at_once: vec![60],
             give_up: vec![64, 73],
+            done: vec![80],
             ..Manifest::default()
         }
     }
@@ -104,6 +110,7 @@ mod tests {
         let mut policy = Policy::new();
         let mut next = |ending| policy.next(ending, &manifest(), YOUNG);
         assert_eq!(next(Ending::Exited(64)), Next::GiveUp(64));
+        assert_eq!(next(Ending::Exited(80)), Next::Done);
         assert_eq!(next(Ending::Exited(1)), Next::Relaunch(FIRST_DELAY));
         assert_eq!(next(Ending::Exited(0)), Next::Relaunch(FIRST_DELAY * 2));
     }

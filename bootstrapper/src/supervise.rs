@@ -57,6 +57,7 @@ pub fn supervise(arguments: &[OsString], log: &mut Log) -> io::Result<u8> {
             }
         };
         match policy.next(ending, &manifest, began.elapsed()) {
+            Next::Done => return Ok(0),
             Next::GiveUp(code) => {
                 log.error(&format!(
                     "the launcher said why it cannot go on (exit code {code}); giving up"

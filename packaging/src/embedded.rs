@@ -15,7 +15,8 @@ pub fn launcher_file(executable: &[u8], build: &Build) -> Vec<u8> {
          build: {}\n\
          args: run --lifeline --bootstrapper-version {{bootstrapper_version}}\n\
          relaunch-at-once: 60\n\
-         give-up: 64 73\n",
+         give-up: 64 73\n\
+         done: 80\n",
         build.version, build.number
     );
     [

@@ -1,0 +1,299 @@
+//! Unpacking a package: nothing but the files its manifest names, each as the manifest says.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, BufReader, Read},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Component as Part, Path},
+};
+
+use journeyman_host::durable;
+use journeyman_protocol::release::{Manifest, ReleaseFile};
+use thiserror::Error;
+
+use crate::digest;
+
+/// First entry of every package, and beside the files once they are unpacked.
+pub(crate) const MANIFEST: &str = "manifest.json";
+/// A manifest has a few hundred bytes per file.
+const LARGEST_MANIFEST: u64 = 1024 * 1024;
+/// All files of a package together. Bytes.
+const LARGEST_CONTENT: u64 = 4 * 1024 * 1024 * 1024;
+
+/// A package was refused or could not be unpacked.
+#[derive(Debug, Error)]
+pub(crate) enum UnpackError {
+    /// What is in it is not what it should be.
+    #[error("the package is refused: {0}")]
+    Refused(String),
+    /// It could not be read, or its files not be written.
+    #[error("cannot unpack into {folder}: {source}", folder = folder)]
+    Io {
+        /// Where to.
+        folder: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Unpacks a package into an empty folder, verifies everything against the manifest that was
+/// offered, and flushes it.
+pub(crate) fn unpack(package: &Path, offered: &Manifest, into: &Path) -> Result<(), UnpackError> {
+    let failed = |source| UnpackError::Io {
+        folder: into.display().to_string(),
+        source,
+    };
+    check_manifest(offered)?;
+    let file = File::open(package).map_err(failed)?;
+    let decoder = zstd::Decoder::new(BufReader::new(file)).map_err(failed)?;
+    // The announced sizes bound what a small package can grow to; a manifest and the padding of
+    // the archive come on top.
+    let content: u64 = offered.files.iter().map(|file| file.size).sum();
+    let mut archive = tar::Archive::new(decoder.take(content + 2 * LARGEST_MANIFEST));
+    let mut missing: HashSet<&str> = offered
+        .files
+        .iter()
+        .map(|file| file.path.as_str())
+        .collect();
+    let mut first = true;
+    for entry in archive.entries().map_err(failed)? {
+        let mut entry = entry.map_err(failed)?;
+        let path = entry.path().map_err(failed)?.into_owned();
+        let name = path.to_string_lossy().into_owned();
+        if entry.header().entry_type() != tar::EntryType::Regular {
+            return Err(refused(format!("{name:?} is not a plain file")));
+        }
+        if first {
+            first = false;
+            if name != MANIFEST {
+                return Err(refused(format!(
+                    "it begins with {name:?}, not with {MANIFEST}"
+                )));
+            }
+            let manifest: Manifest = serde_json::from_reader(entry.take(LARGEST_MANIFEST))
+                .map_err(|error| refused(format!("its manifest cannot be read: {error}")))?;
+            if manifest != *offered {
+                return Err(refused(
+                    "its manifest is not the one that was offered".to_owned(),
+                ));
+            }
+            continue;
+        }
+        let Some(announced) = offered.files.iter().find(|file| file.path == name) else {
+            return Err(refused(format!("{name:?} is not in its manifest")));
+        };
+        if !missing.remove(name.as_str()) {
+            return Err(refused(format!("{name:?} is in it twice")));
+        }
+        write(&mut entry, announced, into).map_err(failed)??;
+    }
+    if let Some(name) = missing.iter().next() {
+        return Err(refused(format!("{name:?} is missing")));
+    }
+    let document = serde_json::to_vec_pretty(offered).map_err(|error| failed(error.into()))?;
+    durable::write(&into.join(MANIFEST), &document)
+        .map_err(|error| failed(io::Error::new(error.kind(), error)))?;
+    for folder in folders(offered, into) {
+        durable::sync_folder(&folder)
+            .map_err(|error| failed(io::Error::new(error.kind(), error)))?;
+    }
+    Ok(())
+}
+
+/// Whether a folder holds exactly what the manifest says: a release that was installed before.
+pub(crate) fn is_intact(folder: &Path, manifest: &Manifest) -> bool {
+    check_manifest(manifest).is_ok()
+        && read_manifest(folder).is_ok_and(|installed| installed == *manifest)
+        && manifest.files.iter().all(|file| {
+            let path = folder.join(&file.path);
+            fs::symlink_metadata(&path).is_ok_and(|found| {
+                found.is_file()
+                    && found.len() == file.size
+                    && found.permissions().mode() & 0o777 == mode(file)
+            }) && digest::of_file(&path).is_ok_and(|sha256| sha256 == file.sha256)
+        })
+}
+
+/// The manifest of an installed release.
+pub(crate) fn read_manifest(folder: &Path) -> io::Result<Manifest> {
+    let file = File::open(folder.join(MANIFEST))?;
+    Ok(serde_json::from_reader(file.take(LARGEST_MANIFEST))?)
+}
+
+fn check_manifest(manifest: &Manifest) -> Result<(), UnpackError> {
+    let mut content = 0_u64;
+    for file in &manifest.files {
+        let path = Path::new(&file.path);
+        let inside = path
+            .components()
+            .all(|part| matches!(part, Part::Normal(_)))
+            && !file.path.is_empty()
+            && file.path != MANIFEST;
+        if !inside {
+            return Err(refused(format!(
+                "{:?} is no path inside a package",
+                file.path
+            )));
+        }
+        content = content.saturating_add(file.size);
+    }
+    if content > LARGEST_CONTENT {
+        return Err(refused(format!(
+            "its files have {content} bytes, more than {LARGEST_CONTENT}"
+        )));
+    }
+    if !manifest
+        .files
+        .iter()
+        .any(|file| file.path == manifest.entry_point.path)
+    {
+        return Err(refused(format!(
+            "its entry point {:?} is none of its files",
+            manifest.entry_point.path
+        )));
+    }
+    Ok(())
+}
+
+fn write(
+    entry: &mut impl Read,
+    announced: &ReleaseFile,
+    into: &Path,
+) -> io::Result<Result<(), UnpackError>> {
+    let path = into.join(&announced.path);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    let got = digest::copy(&mut entry.take(announced.size + 1), &file)?;
+    if got.size != announced.size || got.sha256 != announced.sha256 {
+        return Ok(Err(refused(format!(
+            "{:?} is not what its manifest says ({} bytes, SHA-256 {})",
+            announced.path, got.size, got.sha256
+        ))));
+    }
+    file.set_permissions(Permissions::from_mode(mode(announced)))?;
+    file.sync_all()?;
+    Ok(Ok(()))
+}
+
+/// No set-user-id or other special bits, whatever a manifest says.
+const fn mode(file: &ReleaseFile) -> u32 {
+    file.mode & 0o777
+}
+
+fn folders(manifest: &Manifest, root: &Path) -> HashSet<std::path::PathBuf> {
+    let mut folders: HashSet<_> = manifest
+        .files
+        .iter()
+        .flat_map(|file| Path::new(&file.path).ancestors().skip(1))
+        .map(|folder| root.join(folder))
+        .collect();
+    folders.insert(root.to_owned());
+    folders
+}
+
+fn refused(why: String) -> UnpackError {
+    UnpackError::Refused(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use journeyman_packaging::{Build, package};
+    use journeyman_protocol::release::Component;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// An archive of one's own making, for what packaging would never make.
+    fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o755);
+            // `append_data` refuses the names an attacker would use.
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_cksum();
+            archive.append(&header, *content).unwrap();
+        }
+        zstd::encode_all(archive.into_inner().unwrap().as_slice(), 1).unwrap()
+    }
+
+    fn manifest() -> (Manifest, Vec<u8>) {
+        let (manifest, _) = package(Component::Agent, b"an agent", &Build::new(1));
+        let document = serde_json::to_vec(&manifest).unwrap();
+        (manifest, document)
+    }
+
+    fn unpacked(bytes: &[u8], manifest: &Manifest) -> (TempDir, Result<(), UnpackError>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("package");
+        fs::write(&file, bytes).unwrap();
+        let into = folder.path().join("into");
+        fs::create_dir(&into).unwrap();
+        let result = unpack(&file, manifest, &into);
+        (folder, result)
+    }
+
+    #[test]
+    fn what_packaging_makes_is_unpacked_and_found_intact_until_it_is_altered() {
+        let (manifest, bytes) = package(Component::Agent, b"an agent", &Build::new(1));
+        let (folder, result) = unpacked(&bytes, &manifest);
+        result.unwrap();
+        let into = folder.path().join("into");
+        assert_eq!(
+            fs::read(into.join("journeyman-agent")).unwrap(),
+            b"an agent"
+        );
+        assert!(is_intact(&into, &manifest));
+        fs::write(into.join("journeyman-agent"), "an agenT").unwrap();
+        assert!(!is_intact(&into, &manifest));
+    }
+
+    #[test]
+    fn nothing_leaves_the_folder_and_nothing_unannounced_enters_it() {
+        let (manifest, document) = manifest();
+        let good: (&str, &[u8]) = ("journeyman-agent", b"an agent");
+        let first: (&str, &[u8]) = (MANIFEST, &document);
+        for (entries, word) in [
+            (vec![first, ("../escaped", b"x".as_slice())], "escaped"),
+            (vec![first, ("/tmp/escaped", b"x".as_slice())], "escaped"),
+            (vec![first, good, ("more", b"x".as_slice())], "more"),
+            (vec![first, good, good], "twice"),
+            (vec![first], "missing"),
+            (vec![good], "begins with"),
+            (
+                vec![first, ("journeyman-agent", b"an agenT".as_slice())],
+                "SHA-256",
+            ),
+            (
+                vec![first, ("journeyman-agent", b"an agent and more".as_slice())],
+                "bytes",
+            ),
+        ] {
+            let (folder, result) = unpacked(&archive(&entries), &manifest);
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+            assert!(!folder.path().join("escaped").exists());
+        }
+    }
+
+    #[test]
+    fn an_offered_manifest_cannot_name_a_path_outside() {
+        let (manifest, _) = manifest();
+        for path in ["../x", "/x", "a/../../x", "", MANIFEST] {
+            let mut altered = manifest.clone();
+            altered.files[0].path = path.to_owned();
+            altered.entry_point.path = path.to_owned();
+            let (_folder, result) = unpacked(b"", &altered);
+            assert!(matches!(result, Err(UnpackError::Refused(_))), "{path}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! One run, from the lock to the agent's end.
+
+use std::{env, io, time::Duration};
+
+use journeyman_host::{
+    arguments::ConnectionSettings,
+    autoregister::ImageVariables,
+    connection::Connection,
+    lock::{Lock, LockError},
+    logging::{self, Terminal},
+    workdir::WorkDir,
+};
+use journeyman_protocol::release::{Component, ComponentRelease, Release};
+use thiserror::Error;
+use tracing::{error, info, warn};
+
+use crate::{
+    RunArguments, VERSION, agent, digest,
+    download::{self, DownloadError, refuse},
+    exit_code,
+    offer::{self, Offer},
+    package::UnpackError,
+    releases::{self, InstallError},
+    stop::{Stop, Stops},
+};
+
+/// A launcher whose bootstrapper was killed ends at once; a job's end is not waited for here.
+const DYING_PREDECESSOR: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often a damaged download is tried again before an agent that is installed is started.
+const DAMAGED_DOWNLOADS: u32 = 3;
+
+/// Runs the launcher and returns its exit code, see [`exit_code`]. Errors are told to the
+/// operator here.
+pub fn run(arguments: &RunArguments) -> u8 {
+    let settings = match arguments.connection.validate() {
+        Ok(settings) => settings,
+        Err(error) => return hopeless(&error, exit_code::USAGE),
+    };
+    match prepare() {
+        Ok((workdir, _lock)) => {
+            info!(
+                version = VERSION,
+                server = settings.base_url(),
+                "launcher starts"
+            );
+            match in_runtime(&workdir, &settings, arguments) {
+                Ok(code) => code,
+                Err(error) => {
+                    error!(%error, "cannot run the launcher");
+                    exit_code::FAILED
+                }
+            }
+        }
+        Err(PrepareError::Locked(error)) => hopeless(&error, exit_code::LOCKED),
+        Err(error) => hopeless(&error, exit_code::FAILED),
+    }
+}
+
+/// Says on standard error why the launcher cannot run.
+#[expect(
+    clippy::print_stderr,
+    reason = "the log may not be there yet, and an operator waits"
+)]
+fn hopeless(error: &dyn std::fmt::Display, code: u8) -> u8 {
+    eprintln!("journeyman-launcher: {error}");
+    error!(%error, "the launcher cannot run");
+    code
+}
+
+#[derive(Debug, Error)]
+enum PrepareError {
+    #[error(transparent)]
+    Folder(#[from] journeyman_host::workdir::WorkDirError),
+    #[error(transparent)]
+    File(#[from] journeyman_host::durable::FileError),
+    #[error(transparent)]
+    Locked(LockError),
+    #[error(transparent)]
+    Lock(LockError),
+    #[error(transparent)]
+    AutoRegister(#[from] journeyman_host::autoregister::AutoRegisterError),
+}
+
+fn prepare() -> Result<(WorkDir, Lock), PrepareError> {
+    let workdir = WorkDir::current()?;
+    workdir.prepare()?;
+    let lock = Lock::acquire(&workdir.launcher_lock(), DYING_PREDECESSOR).map_err(|error| {
+        if matches!(error, LockError::Held { .. }) {
+            PrepareError::Locked(error)
+        } else {
+            PrepareError::Lock(error)
+        }
+    })?;
+    logging::start(&workdir.launcher_log(), Terminal::if_watched())?;
+    ImageVariables::from_environment(|name| env::var_os(name)).append_to_file(&workdir)?;
+    Ok((workdir, lock))
+}
+
+/// One thread: there is never more than one thing to do.
+fn in_runtime(
+    workdir: &WorkDir,
+    settings: &ConnectionSettings,
+    arguments: &RunArguments,
+) -> io::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut stops = Stops::take(arguments.lifeline)?;
+        let ready = tokio::select! {
+            ready = bring_up_to_date(workdir, settings) => ready,
+            stop = stops.next() => {
+                return Ok(match stop {
+                    Stop::Asked => exit_code::STOPPED,
+                    Stop::ParentDied => exit_code::FAILED,
+                });
+            }
+        };
+        let installed = match ready {
+            Ready::OutOfDate => return Ok(exit_code::OUT_OF_DATE),
+            Ready::Start(installed) => installed,
+        };
+        let version = &arguments.bootstrapper_version;
+        match agent::start(workdir, &installed, settings, version) {
+            Ok(child) => {
+                info!(release = %installed.folder.display(), process = child.id(), "started the agent");
+                Ok(agent::watch(child, &mut stops).await)
+            }
+            Err(error) => {
+                error!(
+                    folder = %installed.folder.display(),
+                    %error,
+                    "cannot start the agent; removing the folder makes the launcher download it again"
+                );
+                Ok(exit_code::FAILED)
+            }
+        }
+    })
+}
+
+/// What to do once everything was compared.
+enum Ready {
+    /// The launcher was replaced.
+    OutOfDate,
+    /// This agent is to be started.
+    Start(releases::Installed),
+}
+
+/// Compares with the server and installs what differs. Without an installed agent it goes on
+/// until there is one; with one, a server that is out of reach is no reason to wait.
+async fn bring_up_to_date(workdir: &WorkDir, settings: &ConnectionSettings) -> Ready {
+    releases::clean_up(workdir);
+    let mut pause = FIRST_PAUSE;
+    let mut damaged = 0;
+    loop {
+        let problem = match attempt(workdir, settings).await {
+            Ok(Attempt::OutOfDate) => return Ready::OutOfDate,
+            Ok(Attempt::UpToDate) => None,
+            Err(problem) => Some(problem),
+        };
+        let installed = releases::current(workdir);
+        match (installed, problem) {
+            (Some(installed), None) => return Ready::Start(installed),
+            (Some(installed), Some(problem))
+                if !problem.is_damaged_download() || damaged == DAMAGED_DOWNLOADS =>
+            {
+                warn!(%problem, "going on with the agent that is installed");
+                return Ready::Start(installed);
+            }
+            (_, Some(problem)) => error!(%problem, again_in = ?pause, "cannot install the agent"),
+            (None, None) => error!(
+                server = settings.base_url(),
+                again_in = ?pause,
+                "no agent is installed here and the server offers none: give the server a release \
+                 (see its --releases), or copy an installed agent's folder"
+            ),
+        }
+        damaged += 1;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+enum Attempt {
+    OutOfDate,
+    UpToDate,
+}
+
+#[derive(Debug, Error)]
+enum Problem {
+    #[error(transparent)]
+    Connection(#[from] journeyman_host::connection::ConnectionError),
+    #[error(transparent)]
+    Offer(#[from] offer::OfferError),
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    #[error(transparent)]
+    File(#[from] journeyman_host::durable::FileError),
+    #[error("cannot read the launcher's own file: {0}")]
+    OwnFile(io::Error),
+}
+
+impl Problem {
+    /// The server wants another agent to run, so a download that was damaged on its way is worth
+    /// a few more attempts; everything else must not keep an installed agent waiting.
+    const fn is_damaged_download(&self) -> bool {
+        matches!(
+            self,
+            Self::Download(DownloadError::Refused { .. } | DownloadError::Broken { .. })
+        )
+    }
+}
+
+async fn attempt(workdir: &WorkDir, settings: &ConnectionSettings) -> Result<Attempt, Problem> {
+    let mut connection = Connection::open(workdir, settings).await?;
+    let offer = match offer::ask(&connection).await {
+        // The server's secure address may have moved; the configured one is still right.
+        Err(offer::OfferError::Unreachable(reason)) if connection.is_secure() => {
+            warn!(%reason, "asking the configured URL instead");
+            connection = Connection::configured(workdir, settings).await?;
+            offer::ask(&connection).await?
+        }
+        offer => offer?,
+    };
+    let release: Release = match offer {
+        Offer::Release(release) => *release,
+        Offer::OtherServer => {
+            info!(
+                server = connection.base_url(),
+                "a GoCD server: its agent is a Java program"
+            );
+            return Ok(Attempt::UpToDate);
+        }
+        Offer::Nothing => return Ok(Attempt::UpToDate),
+    };
+    if !is_own(workdir, &release.launcher)? {
+        let package = fetch(&connection, workdir, &release.launcher).await?;
+        refusing(workdir, &release.launcher, &package, || {
+            releases::replace_launcher(workdir, &release.launcher, &package)
+        })?;
+        info!(
+            version = release.launcher.manifest.version,
+            "replaced the launcher"
+        );
+        return Ok(Attempt::OutOfDate);
+    }
+    let agent = &release.agent;
+    if !releases::is_current(workdir, agent) {
+        if !releases::is_installed(workdir, agent) {
+            let package = fetch(&connection, workdir, agent).await?;
+            refusing(workdir, agent, &package, || {
+                releases::install(workdir, agent, &package)
+            })?;
+        }
+        releases::switch(workdir, agent)?;
+    }
+    Ok(Attempt::UpToDate)
+}
+
+/// Whether the launcher on disk is the offered one.
+fn is_own(workdir: &WorkDir, offered: &ComponentRelease) -> Result<bool, Problem> {
+    let manifest = &offered.manifest;
+    let Some(file) = manifest
+        .files
+        .iter()
+        .find(|file| file.path == manifest.entry_point.path)
+    else {
+        return Ok(false);
+    };
+    match digest::of_file(&workdir.launcher()) {
+        Ok(sha256) => Ok(sha256 == file.sha256),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Problem::OwnFile(error)),
+    }
+}
+
+async fn fetch(
+    connection: &Connection,
+    workdir: &WorkDir,
+    offered: &ComponentRelease,
+) -> Result<tempfile::TempPath, Problem> {
+    let component: Component = offered.manifest.component;
+    Ok(download::download(connection, workdir, component, &offered.package).await?)
+}
+
+/// Keeps a package that was refused, to be looked at.
+fn refusing(
+    workdir: &WorkDir,
+    offered: &ComponentRelease,
+    package: &std::path::Path,
+    install: impl FnOnce() -> Result<(), InstallError>,
+) -> Result<(), InstallError> {
+    let installed = install();
+    if let Err(InstallError::Unpack(UnpackError::Refused(_))) = &installed {
+        refuse(workdir, offered.manifest.component, package);
+    }
+    installed
+}
