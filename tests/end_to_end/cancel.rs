@@ -3,14 +3,8 @@
 use std::fs;
 
 use journeyman_tests::{
-    api::Job,
-    chain::Chain,
-    console::texts,
-    patience::wait_until,
-    processes::Role,
-    repo::Repo,
-    scene::Scene,
-    server::Server,
+    api::Job, chain::Chain, console::texts, patience::wait_until, processes::Role, repo::Repo,
+    scene::Scene, server::Server,
 };
 
 /// Starts children in sessions of their own and orphans (forked twice), each of which does the

@@ -263,7 +263,7 @@ fn assert_lost_runner(console: &str, runs: &str, moment: Moment) {
     );
     match moment {
         Moment::Preparing => {
-            assert_eq!(counted(console), []);
+            assert!(counted(console).is_empty(), "{console}");
             assert_eq!(runs, "", "no task had started");
         }
         Moment::FirstTask => {

@@ -64,7 +64,12 @@ fn the_second_signal_cancels_the_job() {
     chain.ask_to_stop();
     let status = chain.wait_for_end();
     assert!(status.success(), "{status}");
-    assert!(scene.processes().iter().all(|left| left.pid == server.pid()));
+    assert!(
+        scene
+            .processes()
+            .iter()
+            .all(|left| left.pid == server.pid())
+    );
     // Nobody cancelled it at the server, so the runner's word counts.
     let state = server.api().wait_for_result(&first);
     assert_eq!(state.result, "Cancelled");
@@ -81,7 +86,10 @@ fn an_idle_chain_stops_at_once_and_starts_again_with_its_identity() {
     server.api().wait_for_agent(&uuid, "Enabled", "Idle");
     chain.stop();
     wait_until("only the server is left", || {
-        scene.processes().iter().all(|left| left.pid == server.pid())
+        scene
+            .processes()
+            .iter()
+            .all(|left| left.pid == server.pid())
     });
     chain.start();
     chain.pid(Role::Agent);

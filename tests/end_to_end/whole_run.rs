@@ -121,9 +121,7 @@ fn two_agents_with_different_resources_run_two_stages() {
     order.dedup();
     assert_eq!(
         order,
-        [
-            "##", "pr", "##", "!!", "&1", "?0", "j0", "ar", "ex"
-        ],
+        ["##", "pr", "##", "!!", "&1", "?0", "j0", "ar", "ex"],
         "{console}"
     );
     let console = api.console(&docs);
@@ -162,7 +160,10 @@ fn two_agents_with_different_resources_run_two_stages() {
     ] {
         let made = fs::read(one.folder().join("pipelines/product").join(file)).unwrap();
         let artifacts = api.artifacts(&archive);
-        let stored = artifacts.iter().find(|stored| stored.path == artifact).unwrap();
+        let stored = artifacts
+            .iter()
+            .find(|stored| stored.path == artifact)
+            .unwrap();
         assert_eq!(sha256(&api.bytes(&stored.url)), sha256(&made));
         assert!(checksums.contains(artifact), "{checksums}");
     }
@@ -180,11 +181,16 @@ fn two_agents_with_different_resources_run_two_stages() {
     // What an operator finds in the folder afterwards.
     let scrubbed = fs::read_to_string(one.folder().join("config/autoregister.properties")).unwrap();
     assert!(
-        scrubbed.lines().all(|line| line.starts_with('#') || !line.contains(KEY)),
+        scrubbed
+            .lines()
+            .all(|line| line.starts_with('#') || !line.contains(KEY)),
         "{scrubbed}"
     );
     for name in ["config/token", "config/cookie"] {
-        let mode = fs::metadata(one.folder().join(name)).unwrap().permissions().mode();
+        let mode = fs::metadata(one.folder().join(name))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o077, 0, "{name} is for its owner only");
     }
     for name in [
@@ -306,7 +312,10 @@ fn the_sample_run_ends_with_the_result_of_its_pipeline() {
         .command(&repository().join("sample/run"))
         .env("ONCE", "1")
         .env("TMPDIR", scene.folder("tmp"))
-        .env("JOURNEYMAN_BIN", binary("journeyman-server").parent().unwrap())
+        .env(
+            "JOURNEYMAN_BIN",
+            binary("journeyman-server").parent().unwrap(),
+        )
         .stdin(Stdio::null())
         .output()
         .unwrap();

@@ -126,7 +126,8 @@ pub fn build_work(name: &str, build_id: u64, builders: &Value) -> Value {
 
 /// An exec task that runs a shell script.
 pub fn shell(script: &str) -> Value {
-    let nothing = json!({ "type": "NullBuilder", "exitCode": -1, "conditions": [], "description": "NULL" });
+    let nothing =
+        json!({ "type": "NullBuilder", "exitCode": -1, "conditions": [], "description": "NULL" });
     json!({
         "type": "CommandBuilderWithArgList",
         "command": "/bin/sh", "args": ["-c", script], "workingDir": { "path": "pipelines/web" },

@@ -85,7 +85,9 @@ struct Rule {
 impl Gate {
     /// A gate in front of the server with this base URL.
     pub fn before(server_url: &str) -> Self {
-        let (origin, _) = server_url.rsplit_once("/go").expect("a URL that ends in /go");
+        let (origin, _) = server_url
+            .rsplit_once("/go")
+            .expect("a URL that ends in /go");
         let shared = Arc::new(Shared {
             upstream: origin.to_owned(),
             http: Client::builder()
@@ -300,4 +302,3 @@ fn stream_with_hold(body: Body, rule: Option<Rule>) -> reqwest::Body {
     );
     reqwest::Body::wrap_stream(held)
 }
-
