@@ -13,6 +13,7 @@ use journeyman_tests::{
     chain::Chain,
     console::assert_counts_to,
     fake_server::{FakeServer, build_work, shell},
+    gate::Gate,
     patience::wait_until,
     processes::{self, Role},
     releases::Releases,
@@ -132,6 +133,25 @@ work:
     assert_counts_to(&server.api().console(&job), 2000);
     assert_eq!(server.api().artifacts(&job).len(), 1);
     assert!(chain.log("go-agent.log").contains(&chain.uuid()) || !chain.said().is_empty());
+}
+
+#[test]
+fn an_altered_download_is_refused_kept_out_of_the_way_and_tried_again() {
+    let scene = Scene::new("altered");
+    let server = Server::start(&scene);
+    let gate = Gate::before(&server.http_url);
+    gate.spoil(|seen| seen.method == "GET" && seen.path.contains("/journeyman/packages/"));
+    let chain = Chain::install(&scene, "agent", &gate.url)
+        .with_key("")
+        .started();
+    wait_until("the spoiled package is kept for a look", || {
+        fs::read_dir(chain.folder().join("data/refused"))
+            .is_ok_and(|mut entries| entries.next().is_some())
+    });
+    server
+        .api()
+        .wait_for_agent(&chain.uuid(), "Enabled", "Idle");
+    assert!(chain.said().contains("SHA-256"), "{}", chain.said());
 }
 
 #[test]
@@ -388,7 +408,7 @@ fn a_malformed_pipeline_is_refused_with_file_and_line() {
         "bad.repo",
         "format_version: 11\npipelines:\n  bad:\n    group: g\n    materials:\n      - not a map\n    stages: []\n",
     );
-    let output = server.cli(&["repos", "add", &bad.url()]);
+    let output = server.cli(&["repos", "add", &bad.url(), "--branch", "master"]);
     let mut said = String::from_utf8_lossy(&output.stderr).into_owned();
     said += &String::from_utf8_lossy(&output.stdout);
     wait_until("file, line and problem are said", || {

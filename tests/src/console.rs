@@ -50,3 +50,29 @@ mod pretty {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONSOLE: &str = "##|10:00:00.000 [go] Job Started\n&1|10:00:00.001 line 1\n\
+        &1|10:00:00.002 other\n&2|10:00:00.002 line 7\n&1|10:00:00.003 line 2\n";
+
+    #[test]
+    fn only_numbered_lines_of_standard_output_count() {
+        assert_eq!(counted(CONSOLE), [1, 2]);
+        assert_eq!(assert_counts_to_at_least(CONSOLE, 1), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "line 2 stands where line 3 belongs")]
+    fn a_doubled_line_is_named() {
+        assert_counts_to(&format!("{CONSOLE}&1|10:00:00.004 line 2\n"), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "lines from 3 to 4 are missing")]
+    fn lost_lines_are_named() {
+        assert_counts_to(CONSOLE, 4);
+    }
+}

@@ -70,11 +70,14 @@ struct Shared {
     upstream: String,
     http: Client,
     rules: Mutex<Vec<Rule>>,
+    spoils: Mutex<Vec<Matches>>,
     seen: Mutex<Vec<Seen>>,
 }
 
+type Matches = Box<dyn Fn(&Seen) -> bool + Send>;
+
 struct Rule {
-    matches: Box<dyn Fn(&Seen) -> bool + Send>,
+    matches: Matches,
     place: Where,
     reached: watch::Sender<bool>,
     released: watch::Receiver<bool>,
@@ -96,6 +99,7 @@ impl Gate {
                 .build()
                 .expect("an HTTP client"),
             rules: Mutex::default(),
+            spoils: Mutex::default(),
             seen: Mutex::default(),
         });
         let runtime = runtime::Builder::new_multi_thread()
@@ -130,6 +134,12 @@ impl Gate {
             reached: reached_by,
             released,
         }
+    }
+
+    /// Changes one byte in the middle of the answer to the first request from now on that matches.
+    pub fn spoil(&self, matches: impl Fn(&Seen) -> bool + Send + 'static) {
+        let mut spoils = self.shared.spoils.lock().expect("rules");
+        spoils.push(Box::new(matches));
     }
 
     /// Every request that has come so far.
@@ -248,8 +258,18 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             back = back.header(name, value);
         }
     }
-    back.body(Body::from_stream(answer.bytes_stream()))
-        .unwrap_or_else(|_| refuse())
+    let body = if shared.take_spoil(&seen) {
+        let Ok(bytes) = answer.bytes().await else {
+            return refuse();
+        };
+        let mut bytes = bytes.to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x55;
+        Body::from(bytes)
+    } else {
+        Body::from_stream(answer.bytes_stream())
+    };
+    back.body(body).unwrap_or_else(|_| refuse())
 }
 
 impl Shared {
@@ -257,6 +277,12 @@ impl Shared {
         let mut rules = self.rules.lock().expect("rules");
         let index = rules.iter().position(|rule| (rule.matches)(seen))?;
         Some(rules.remove(index))
+    }
+
+    fn take_spoil(&self, seen: &Seen) -> bool {
+        let mut spoils = self.spoils.lock().expect("rules");
+        let index = spoils.iter().position(|matches| matches(seen));
+        index.map(|index| spoils.remove(index)).is_some()
     }
 }
 

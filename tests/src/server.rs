@@ -144,7 +144,7 @@ impl<'a> Server<'a> {
 
     /// Makes the server read its pipelines from this repository.
     pub fn add_repo(&self, repo: &Repo) {
-        self.must_cli(&["repos", "add", &repo.url()]);
+        self.must_cli(&["repos", "add", &repo.url(), "--branch", "master"]);
     }
 
     /// What the server has printed so far.
