@@ -12,7 +12,7 @@ use url::Url;
 use crate::{
     arguments::{ConnectionSettings, IdentityFiles, VerificationMode, is_loopback},
     certificate::{self, CertificateError, SecureConnection},
-    durable,
+    durable, system_roots,
     trust::{self, Fingerprint, PinError, RootFileError},
     workdir::WorkDir,
 };
@@ -125,8 +125,14 @@ impl Connection {
                 builder = builder.identity(identity(files)?);
             }
         }
+        // They are read once per process, so also those that another connection needs count.
+        let client = if needs_system_roots(settings) {
+            builder.build()?
+        } else {
+            system_roots::build_without(builder)?
+        };
         Ok(Self {
-            client: builder.build()?,
+            client,
             base: settings.server_url.clone(),
             configured: settings.server_url.clone(),
             renew_at: None,
@@ -191,8 +197,13 @@ impl Connection {
         if settings.verification != VerificationMode::Full {
             builder = builder.tls_danger_accept_invalid_hostnames(true);
         }
+        let client = if needs_system_roots(settings) {
+            builder.build()?
+        } else {
+            system_roots::build_without(builder)?
+        };
         Ok(Self {
-            client: builder.build()?,
+            client,
             base: kept.secure_url.clone(),
             configured: settings.server_url.clone(),
             renew_at: Some(kept.renew_at()),
@@ -221,6 +232,14 @@ fn builder(server: &Url) -> ClientBuilder {
         builder = builder.tls_certs_only([]);
     }
     builder
+}
+
+/// Whether the configured URL is trusted by the system's root certificates.
+fn needs_system_roots(settings: &ConnectionSettings) -> bool {
+    settings.server_url.scheme() == "https"
+        && settings.verification != VerificationMode::None
+        && settings.root_cert_file.is_none()
+        && settings.fingerprint.is_none()
 }
 
 fn verification(builder: ClientBuilder, mode: VerificationMode) -> ClientBuilder {

@@ -18,3 +18,5 @@ pub mod machine;
 pub mod properties;
 pub mod trust;
 pub mod workdir;
+
+mod system_roots;
