@@ -1,12 +1,35 @@
 //! The REST API for people and their tools, as GoCD's.
 
+mod agents;
+mod config_repos;
+mod consoles;
+mod pipelines;
+mod reply;
+mod runs;
+mod stages;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
+
+pub use runs::{ArtifactSummary, JobSummary, PipelineSummary, RunSummary, StateChange};
 
 use crate::App;
+
+/// Bytes in the body of a call.
+const MAX_BODY: usize = 1024 * 1024;
 
 /// Routes under `/go`.
 pub fn router() -> Router<Arc<App>> {
     Router::new()
+        .merge(agents::router())
+        .merge(config_repos::router())
+        .merge(consoles::router())
+        .merge(pipelines::router())
+        .merge(runs::router())
+        .merge(stages::router())
+        .layer(DefaultBodyLimit::max(MAX_BODY))
 }

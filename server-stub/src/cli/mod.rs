@@ -1,12 +1,64 @@
-//! The subcommands that speak to a running server.
+//! The subcommands that speak to a running server, all of them over its REST API.
+//!
+//! What was asked for goes to standard output, everything else to standard error. Exit codes:
+//! 0 done (for `pipelines trigger --follow`: passed), 1 the run did not pass, 2 an error.
+
+mod agents;
+mod client;
+mod follow;
+mod output;
+mod pipelines;
+mod repos;
 
 use std::process::ExitCode;
 
+use clap::{Args, Subcommand};
+
+use client::{Client, ClientError};
+
+/// Something went wrong, as opposed to: the run failed.
+const ERROR: u8 = 2;
+
 /// Subcommands besides `serve`.
-#[derive(clap::Subcommand, Debug)]
-pub enum Command {}
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// List agents, let them work, or take them out of work.
+    Agents(agents::Arguments),
+    /// Git repositories whose *.gocd.yaml files define the pipelines.
+    Repos(repos::Arguments),
+    /// List, trigger and cancel pipelines.
+    Pipelines(pipelines::Arguments),
+}
+
+/// Where the server is.
+#[derive(Args, Debug, Clone)]
+pub struct Server {
+    /// The server's address, up to and including /go. Default: the server of --data, else
+    /// <http://127.0.0.1:8153/go>.
+    #[arg(long, env = "JOURNEYMAN_SERVER_URL", value_name = "URL", global = true)]
+    server_url: Option<String>,
+
+    /// The data folder of a server on this machine, whose address is taken from there.
+    #[arg(long, env = "JOURNEYMAN_DATA", value_name = "DIR", global = true)]
+    data: Option<std::path::PathBuf>,
+
+    /// Answer with JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+}
 
 /// Runs a subcommand to its end.
 pub async fn run(command: Command) -> ExitCode {
-    match command {}
+    let outcome = match command {
+        Command::Agents(arguments) => agents::run(arguments).await,
+        Command::Repos(arguments) => repos::run(arguments).await,
+        Command::Pipelines(arguments) => pipelines::run(arguments).await,
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&format!("journeyman-server: {error}"));
+            ExitCode::from(ERROR)
+        }
+    }
 }

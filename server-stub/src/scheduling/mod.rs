@@ -13,6 +13,7 @@ pub mod run;
 pub(crate) mod tests;
 pub mod trigger;
 mod variables;
+pub mod view;
 mod work;
 
 pub use assignment::assign;

@@ -1,0 +1,201 @@
+//! The command line's side of the REST API.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use journeyman_protocol::extension::JOURNEYMAN_CONSOLE_LENGTH;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Server;
+
+/// Where a server is when nothing else is said.
+const DEFAULT_URL: &str = "http://127.0.0.1:8153/go";
+
+/// The longest that a call may take: a trigger asks git repositories.
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A call to the server did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error(
+        "cannot reach a server at {url} ({cause}). Is it running? `journeyman-server serve` starts one; \
+         --server-url or JOURNEYMAN_SERVER_URL names another, --data the folder of one on this machine"
+    )]
+    Unreachable { url: String, cause: String },
+    #[error("the server refused to {tried}: {message}")]
+    Refused {
+        tried: String,
+        status: StatusCode,
+        message: String,
+    },
+    #[error("the server's answer to {tried} cannot be read: {cause}")]
+    Answer { tried: String, cause: String },
+    #[error("{0}")]
+    Usage(String),
+    #[error("cannot set up a connection: {0}")]
+    SetUp(#[source] reqwest::Error),
+}
+
+impl ClientError {
+    /// Whether the same call may succeed a moment later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => status.is_server_error(),
+            _ => false,
+        }
+    }
+}
+
+/// A connection to one server.
+#[derive(Clone)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: String,
+    pub(super) json: bool,
+}
+
+impl Client {
+    /// Finds out where the server is; nothing is sent yet.
+    pub(super) fn new(server: &Server) -> Result<Self, ClientError> {
+        let mut builder = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(Duration::from_secs(5))
+            .redirect(reqwest::redirect::Policy::none());
+        let mut base = server.server_url.clone();
+        if let (None, Some(data)) = (&base, &server.data) {
+            let path = data.join("endpoints.json");
+            base = std::fs::read(&path)
+                .ok()
+                .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+                .and_then(|endpoints| Some(endpoints.get("http_url")?.as_str()?.to_owned()));
+            if base.is_none() {
+                return Err(ClientError::Usage(format!(
+                    "there is no server running with the data folder {}: {} is missing. Start one with \
+                     `journeyman-server serve --data {}`, or name another with --server-url",
+                    data.display(),
+                    path.display(),
+                    data.display()
+                )));
+            }
+        }
+        if let Some(pem) = server
+            .data
+            .as_ref()
+            .and_then(|data| std::fs::read(data.join("trust").join("ca.crt")).ok())
+            && let Ok(certificate) = reqwest::Certificate::from_pem(&pem)
+        {
+            builder = builder.add_root_certificate(certificate);
+        }
+        let base = base.unwrap_or_else(|| DEFAULT_URL.to_owned());
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            let message =
+                format!("`{base}` is no address of a server: it begins with http:// or https://");
+            return Err(ClientError::Usage(message));
+        }
+        Ok(Self {
+            http: builder.build().map_err(ClientError::SetUp)?,
+            base: base.trim_end_matches('/').to_owned(),
+            json: server.json,
+        })
+    }
+
+    /// Asks for a document. `tried` completes "the server refused to ...".
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        tried: &str,
+        path: &str,
+    ) -> Result<T, ClientError> {
+        self.call(Method::GET, tried, path, None).await
+    }
+
+    /// A write; without a body it is confirmed by a header.
+    pub(super) async fn write<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        tried: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, ClientError> {
+        self.call(method, tried, path, body).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        tried: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, ClientError> {
+        let url = format!("{}{path}", self.base);
+        let (_, bytes) = self.ask(method, tried, &url, body).await?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer {
+            tried: tried.to_owned(),
+            cause: error.to_string(),
+        })
+    }
+
+    /// The console of a job from a byte on, and where to go on.
+    pub(super) async fn console(&self, id: i64, offset: u64) -> Result<(Bytes, u64), ClientError> {
+        let url = format!("{}/api/journeyman/consoles/{id}?offset={offset}", self.base);
+        let (headers, bytes) = self.ask(Method::GET, "show a console", &url, None).await?;
+        let next = headers
+            .get(JOURNEYMAN_CONSOLE_LENGTH)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(offset);
+        Ok((bytes, next))
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        tried: &str,
+        url: &str,
+        body: Option<&Value>,
+    ) -> Result<(HeaderMap, Bytes), ClientError> {
+        let request = self
+            .http
+            .request(method, url)
+            .header("X-GoCD-Confirm", "true");
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
+            url: self.base.clone(),
+            cause: root_cause(&error),
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let headers = response.headers().clone();
+        let bytes = response.bytes().await.map_err(unreachable)?;
+        if status.is_success() {
+            return Ok((headers, bytes));
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let document: Value = serde_json::from_str(&text).unwrap_or_default();
+        let told = ["message", "error"]
+            .iter()
+            .find_map(|name| document.get(name)?.as_str())
+            .unwrap_or(text.trim());
+        Err(ClientError::Refused {
+            tried: tried.to_owned(),
+            status,
+            message: match told {
+                "" => status.to_string(),
+                told => super::output::clean(told),
+            },
+        })
+    }
+}
+
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
