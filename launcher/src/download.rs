@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -19,6 +20,8 @@ use crate::digest::Hashing;
 
 /// No package is larger, whatever a server announces. Bytes.
 const LARGEST: u64 = 1024 * 1024 * 1024;
+/// A server that sends nothing for so long has stalled.
+const STALLED: Duration = Duration::from_secs(30);
 /// Refused downloads that are kept to be looked at.
 const REFUSED_KEPT: usize = 3;
 
@@ -101,8 +104,16 @@ pub(crate) async fn download(
     let mut hashing = Hashing::new(file.as_file());
     let bar = progress(component, size);
     let mut body = answer.bytes_stream();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| broken(hashing.size(), error.to_string()))?;
+    loop {
+        let chunk = match tokio::time::timeout(STALLED, body.next()).await {
+            Ok(Some(Ok(chunk))) => chunk,
+            Ok(Some(Err(error))) => return Err(broken(hashing.size(), error.to_string())),
+            Ok(None) => break,
+            Err(_) => {
+                let reason = format!("nothing came for {} s", STALLED.as_secs());
+                return Err(broken(hashing.size(), reason));
+            }
+        };
         // One byte too many is enough to know that it is not what was announced.
         let room = size.saturating_sub(hashing.size()).saturating_add(1);
         let room = usize::try_from(room).unwrap_or(usize::MAX);
