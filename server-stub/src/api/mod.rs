@@ -15,6 +15,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 
+pub(crate) use pipelines::NOBODY;
 pub use runs::{ArtifactSummary, JobSummary, PipelineSummary, RunSummary, StateChange};
 
 use crate::App;

@@ -25,7 +25,7 @@ use crate::scheduling::view::{self, JobView, RunView, StageView};
 const VERSION: u32 = 1;
 
 /// Who acts as long as there is no login. GoCD's name for it.
-pub(super) const NOBODY: &str = "anonymous";
+pub(crate) const NOBODY: &str = "anonymous";
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use client::{Client, ClientError};
+pub(crate) use output::{duration, size};
 
 /// Something went wrong, as opposed to: the run failed.
 const ERROR: u8 = 2;

@@ -1,12 +1,119 @@
-//! The web pages, rendered on the server.
+//! The web pages, rendered on the server. They work without JavaScript, which only keeps them up
+//! to date, and load nothing from anywhere else.
+
+mod agents;
+mod guard;
+mod job;
+mod lines;
+mod pipelines;
+mod stage;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
+use askama::Template;
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use http::{StatusCode, header};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::App;
+use crate::answer::Refusal;
+use crate::scheduling::view::RunView;
+
+const STYLE: &str = include_str!("assets/style.css");
+const SCRIPT: &str = include_str!("assets/live.js");
+
+/// No form here has anything to say beyond its address.
+const MAX_BODY: usize = 16 * 1024;
 
 /// Routes under `/go`.
 pub fn router() -> Router<Arc<App>> {
+    let home = || async { Redirect::to("/go/pipelines") };
+    let stage = "/pipelines/{pipeline}/{counter}/{stage}/{stage_counter}";
+    let job = "/tab/build/detail/{pipeline}/{counter}/{stage}/{stage_counter}/{job}";
     Router::new()
+        .route("/", get(home))
+        .route("/home", get(home))
+        .route("/dashboard", get(home))
+        .route(
+            "/assets/style.css",
+            get(|| asset(STYLE, "text/css; charset=utf-8")),
+        )
+        .route(
+            "/assets/live.js",
+            get(|| asset(SCRIPT, "text/javascript; charset=utf-8")),
+        )
+        .route("/agents", get(agents::page))
+        .route("/agents/{uuid}/{action}", post(agents::act))
+        .route("/pipelines", get(pipelines::page))
+        .route("/pipelines/{pipeline}/trigger", post(pipelines::trigger))
+        .route(
+            "/pipelines/{pipeline}/{counter}/{stage}/run",
+            post(stage::run),
+        )
+        .route(stage, get(stage::page))
+        .route(&format!("{stage}/cancel"), post(stage::cancel))
+        .route(job, get(job::page))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::from_fn(guard::guard))
+}
+
+async fn asset(text: &'static str, media_type: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, media_type),
+        // Another version of the server has other assets under the same name.
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, text).into_response()
+}
+
+fn render(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(page) => (status, Html(page)).into_response(),
+        Err(error) => Refusal::internal("render a page", &error).into_response(),
+    }
+}
+
+fn not_found(what: &str) -> Refusal {
+    Refusal::text(StatusCode::NOT_FOUND, format!("There is no {what}.\n"))
+}
+
+/// A time as people here read it.
+fn when(milliseconds: i64) -> String {
+    let time = Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH);
+    time.to_zoned(TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M:%S")
+        .to_string()
+}
+
+/// A stage in the row of bars.
+struct Bar {
+    name: String,
+    state: String,
+    page: Option<String>,
+    can_run: bool,
+}
+
+fn bars(view: &RunView) -> Vec<Bar> {
+    let run = format!("{}/{}", view.run.pipeline, view.run.counter);
+    view.stages
+        .iter()
+        .map(|stage| Bar {
+            name: stage.name.clone(),
+            state: stage
+                .row
+                .as_ref()
+                .map_or(String::new(), |row| row.state.clone()),
+            page: stage
+                .row
+                .as_ref()
+                .map(|row| format!("/go/pipelines/{run}/{}/{}", row.name, row.counter)),
+            can_run: stage.can_run,
+        })
+        .collect()
 }
