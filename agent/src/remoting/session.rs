@@ -1,0 +1,211 @@
+//! What the agent's loops share: the connection of the moment, and who they are on it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use journeyman_host::{
+    arguments::ConnectionSettings, connection::Connection, durable::FileError, identity,
+    workdir::WorkDir,
+};
+use journeyman_protocol::{agent::AgentRuntimeInfo, secret::Secret};
+use tokio::time::Instant;
+
+use super::{client::RemotingClient, error::CallError};
+use crate::{job::channel::ServerConnection, lifecycle::State};
+
+/// A secure address that nobody has answered on for this long, and so often, is given up for the
+/// configured one.
+const SECURE_PATIENCE: Duration = Duration::from_secs(60);
+const SECURE_FAILURES: u32 = 5;
+
+/// The connection and the credentials of this agent.
+#[derive(Debug)]
+pub struct Session {
+    pub workdir: WorkDir,
+    pub settings: ConnectionSettings,
+    template: AgentRuntimeInfo,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug)]
+struct Now {
+    connection: Connection,
+    remoting: Arc<RemotingClient>,
+    token: Option<Secret>,
+    cookie: Option<Secret>,
+    unanswered: Option<Unanswered>,
+}
+
+/// Calls that nobody has answered, one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Unanswered {
+    since: Instant,
+    calls: u32,
+}
+
+impl Session {
+    /// A session over `connection`. `template` is what the agent tells about itself, but for what
+    /// changes; token and cookie come from their files.
+    ///
+    /// # Errors
+    /// A file of the identity cannot be read.
+    pub fn new(
+        workdir: WorkDir,
+        settings: ConnectionSettings,
+        template: AgentRuntimeInfo,
+        connection: Connection,
+    ) -> Result<Self, FileError> {
+        let now = Now {
+            remoting: remoting_over(
+                &connection,
+                &template.identifier.uuid,
+                connection.is_secure(),
+            ),
+            connection,
+            token: identity::token(&workdir)?,
+            cookie: identity::cookie(&workdir)?,
+            unanswered: None,
+        };
+        Ok(Self {
+            workdir,
+            settings,
+            template,
+            now: Mutex::new(now),
+        })
+    }
+
+    pub fn uuid(&self) -> &str {
+        &self.template.identifier.uuid
+    }
+
+    pub fn template(&self) -> &AgentRuntimeInfo {
+        &self.template
+    }
+
+    pub fn connection(&self) -> Connection {
+        self.now().connection.clone()
+    }
+
+    pub fn remoting(&self) -> Arc<RemotingClient> {
+        self.now().remoting.clone()
+    }
+
+    /// Uses another connection from now on. Calls under way end on the old one.
+    pub fn reconnect(&self, connection: Connection) {
+        let mut now = self.now();
+        let is_journeyman = now.remoting.is_journeyman() || connection.is_secure();
+        now.remoting = remoting_over(&connection, self.uuid(), is_journeyman);
+        now.connection = connection;
+        now.unanswered = None;
+    }
+
+    pub fn token(&self) -> Option<Secret> {
+        self.now().token.clone()
+    }
+
+    /// Keeps the token, on disk first.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep_token(&self, token: Secret) -> Result<(), FileError> {
+        identity::save_token(&self.workdir, &token)?;
+        self.now().token = Some(token);
+        Ok(())
+    }
+
+    /// Forgets the token, which the server has called wrong.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn forget_token(&self) -> Result<(), FileError> {
+        self.now().token = None;
+        identity::remove_token(&self.workdir)
+    }
+
+    pub fn cookie(&self) -> Option<Secret> {
+        self.now().cookie.clone()
+    }
+
+    /// Keeps the cookie, on disk first: a job runner reads it there.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep_cookie(&self, cookie: Secret) -> Result<(), FileError> {
+        identity::save_cookie(&self.workdir, &cookie)?;
+        self.now().cookie = Some(cookie);
+        Ok(())
+    }
+
+    /// What a call says about this agent in `state`.
+    pub fn runtime_info(&self, state: &State) -> AgentRuntimeInfo {
+        AgentRuntimeInfo {
+            runtime_status: state.runtime_status(),
+            building_info: state.building_info(),
+            usable_space: usable_space(&self.workdir),
+            cookie: self.cookie(),
+            ..self.template.clone()
+        }
+    }
+
+    /// How a job runner reaches the server.
+    pub fn server_connection(&self) -> ServerConnection {
+        let now = self.now();
+        ServerConnection {
+            base_url: now.connection.base_url().to_owned(),
+            configured_url: now.connection.configured_url().to_owned(),
+            is_journeyman: now.remoting.is_journeyman(),
+            arguments: self
+                .settings
+                .to_arguments()
+                .into_iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
+        }
+    }
+
+    /// Notes how a call went. True: the secure address has been silent for so long that the
+    /// configured one should be asked for another, by registering again.
+    pub fn note<T>(&self, result: &Result<T, CallError>) -> bool {
+        let mut now = self.now();
+        if !matches!(result, Err(error) if error.is_network()) {
+            now.unanswered = None;
+            return false;
+        }
+        let unanswered = now.unanswered.get_or_insert_with(|| Unanswered {
+            since: Instant::now(),
+            calls: 0,
+        });
+        unanswered.calls += 1;
+        let silent =
+            unanswered.calls >= SECURE_FAILURES && unanswered.since.elapsed() >= SECURE_PATIENCE;
+        if silent {
+            now.unanswered = None;
+        }
+        silent && now.connection.is_secure()
+    }
+
+    fn now(&self) -> std::sync::MutexGuard<'_, Now> {
+        // Held for some assignments only, none of which can panic half-way.
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes left for jobs, for a call.
+pub fn usable_space(workdir: &WorkDir) -> i64 {
+    let space = workdir.usable_space().unwrap_or_else(|error| {
+        tracing::warn!(%error, "Cannot find out the free disk space");
+        0
+    });
+    i64::try_from(space).unwrap_or(i64::MAX)
+}
+
+fn remoting_over(connection: &Connection, uuid: &str, is_journeyman: bool) -> Arc<RemotingClient> {
+    Arc::new(RemotingClient::new(
+        connection.client().clone(),
+        connection.base_url(),
+        uuid,
+        is_journeyman,
+    ))
+}

@@ -1,0 +1,151 @@
+//! Timings, by GoCD's property names.
+
+use std::time::Duration;
+
+use journeyman_host::properties::Properties;
+
+/// How often the agent does what. The defaults are GoCD's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `agent.ping.delay`: before the first ping.
+    pub ping_delay: Duration,
+    /// `agent.ping.interval`: from the end of a ping to the next.
+    pub ping_interval: Duration,
+    /// `agent.instruction.delay`: before the first look at instructions.
+    pub instruction_delay: Duration,
+    /// `agent.instruction.interval`: between two looks, though one is also taken at once when a
+    /// ping brings an instruction.
+    pub instruction_interval: Duration,
+    /// How to wait between fruitless `get_work`s.
+    pub work_pauses: Pauses,
+    /// Pause between the two `get_work`s of a pair. GoCD: the first call of an idle agent only
+    /// announces it, and the work it was matched with is handed out at a later one.
+    pub collect_after: Duration,
+    /// How long our own server is asked to hold a `get_work`.
+    pub long_poll: Duration,
+    /// Between two registrations while pending or refused. GoCD: 5 s, no property.
+    pub registration_retry: Duration,
+    /// `cruise.console.publish.interval` (in seconds): longest pause between two uploads of
+    /// console lines. GoCD: 10 s; ours is below a second.
+    pub console_interval: Duration,
+}
+
+/// A growing pause.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pauses {
+    /// `agent.get.work.delay`
+    pub first: Duration,
+    /// `agent.get.work.interval`
+    pub longest: Duration,
+    /// `agent.get.work.backOffMultiplier`
+    pub factor: f64,
+}
+
+/// The next pause of [`Pauses`].
+#[derive(Clone, Debug)]
+pub struct BackOff {
+    pauses: Pauses,
+    next: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ping_delay: Duration::from_millis(1500),
+            ping_interval: Duration::from_millis(5000),
+            instruction_delay: Duration::from_millis(1500),
+            instruction_interval: Duration::from_millis(10_000),
+            work_pauses: Pauses {
+                first: Duration::from_millis(1000),
+                longest: Duration::from_millis(10_000),
+                factor: 1.5,
+            },
+            collect_after: Duration::from_millis(200),
+            long_poll: Duration::from_secs(20),
+            registration_retry: Duration::from_secs(5),
+            console_interval: Duration::from_millis(250),
+        }
+    }
+}
+
+impl Settings {
+    /// The defaults, with what the properties say instead.
+    pub fn from_properties(properties: &Properties) -> Self {
+        let default = Self::default();
+        let millis = |name, otherwise| properties.millis(name).unwrap_or(otherwise);
+        Self {
+            ping_delay: millis("agent.ping.delay", default.ping_delay),
+            ping_interval: millis("agent.ping.interval", default.ping_interval),
+            instruction_delay: millis("agent.instruction.delay", default.instruction_delay),
+            instruction_interval: millis(
+                "agent.instruction.interval",
+                default.instruction_interval,
+            ),
+            work_pauses: Pauses {
+                first: millis("agent.get.work.delay", default.work_pauses.first),
+                longest: millis("agent.get.work.interval", default.work_pauses.longest),
+                factor: properties
+                    .parse("agent.get.work.backOffMultiplier")
+                    .filter(|factor: &f64| factor.is_finite() && *factor >= 1.0)
+                    .unwrap_or(default.work_pauses.factor),
+            },
+            console_interval: properties
+                .seconds("cruise.console.publish.interval")
+                .unwrap_or(default.console_interval),
+            ..default
+        }
+    }
+}
+
+impl BackOff {
+    pub fn new(pauses: Pauses) -> Self {
+        Self {
+            pauses,
+            next: pauses.first.min(pauses.longest),
+        }
+    }
+
+    /// The pause to make now; the one after it will be longer.
+    pub fn pause(&mut self) -> Duration {
+        let pause = self.next;
+        // GoCD counts whole milliseconds.
+        let longer = pause.as_millis() as f64 * self.pauses.factor;
+        self.next = Duration::try_from_secs_f64(longer.floor() / 1000.0)
+            .unwrap_or(self.pauses.longest)
+            .min(self.pauses.longest);
+        pause
+    }
+
+    pub fn reset(&mut self) {
+        *self = Self::new(self.pauses);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn pauses_are_those_of_gocd() {
+        let mut back_off = BackOff::new(Settings::default().work_pauses);
+        let pauses: Vec<u128> = (0..8).map(|_| back_off.pause().as_millis()).collect();
+        assert_eq!(pauses, [1000, 1500, 2250, 3375, 5062, 7593, 10_000, 10_000]);
+        back_off.reset();
+        assert_eq!(back_off.pause(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn properties_change_the_timings_and_nonsense_does_not() {
+        let settings = Settings::from_properties(&Properties::from_startup_arguments(
+            "-Xmx256m -Dagent.ping.interval=200 -Dagent.get.work.backOffMultiplier=0.1 \
+             -Dagent.get.work.delay=50 -Dcruise.console.publish.interval=3",
+        ));
+        assert_eq!(settings.ping_interval, Duration::from_millis(200));
+        assert_eq!(settings.work_pauses.factor, 1.5);
+        assert_eq!(settings.work_pauses.first, Duration::from_millis(50));
+        assert_eq!(settings.console_interval, Duration::from_secs(3));
+        assert_eq!(settings.ping_delay, Settings::default().ping_delay);
+    }
+}
