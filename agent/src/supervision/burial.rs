@@ -1,0 +1,246 @@
+//! What is left to do for a job whose runner is dead.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use journeyman_host::{durable, lock::Lock};
+use journeyman_protocol::{
+    agent::RuntimeStatus,
+    console::{Tag, format_line},
+    job::JobResult,
+};
+
+use super::{reaper::Reaper, reporting::report_completed};
+use crate::{
+    job::{
+        channel::ServerConnection,
+        folder::JobFolder,
+        journal::{self, Event as JournalEvent, JournalReadError, JournalState, JournalWriter},
+        leftovers::Leftovers,
+        server::JobServer,
+        spool::{SpoolError, SpoolWriter},
+        streaming::ConsoleSender,
+    },
+    lifecycle::{Lifecycle, Run},
+    remoting::Session,
+};
+
+/// Time for a dead runner's processes to end when asked politely.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a server that answers may refuse the rest of the console before it is given up.
+const CONSOLE_PATIENCE: Duration = Duration::from_secs(30);
+/// Charset of a spool whose journal does not say: GoCD's default.
+const CHARSET: &str = "UTF-8";
+
+/// A journal as far as it can be read.
+pub(super) struct Journal {
+    pub(super) state: JournalState,
+    /// What is wrong with it.
+    pub(super) damage: Option<String>,
+}
+
+/// Reads the journal of a job; whatever is wrong with it is said in `damage`.
+pub(super) fn read_journal(folder: &JobFolder) -> Journal {
+    match journal::read(&folder.journal()) {
+        Ok(state) => Journal {
+            state,
+            damage: None,
+        },
+        Err(error) => {
+            let damage = Some(error.to_string());
+            let state = match error {
+                JournalReadError::Corrupt { state, .. } => *state,
+                JournalReadError::Read { .. } => JournalState::default(),
+            };
+            Journal { state, damage }
+        }
+    }
+}
+
+/// Concludes a job whose runner is not alive any more: if it has not made its last report, ends
+/// what is left of its processes, completes the console, reports the job, and removes the folder.
+/// `how` says how the runner ended, if that is known.
+pub(super) async fn conclude(
+    session: &Session,
+    lifecycle: &Lifecycle,
+    reaper: &Reaper,
+    run: &Run,
+    how: &str,
+) {
+    // Whoever else might still want this folder (a runner that was just being started) finds it
+    // locked and leaves.
+    let lock = Lock::acquire(&run.folder.lock(), Duration::ZERO);
+    if let Err(error) = &lock {
+        tracing::warn!(%error, "Concluding a job without its lock");
+    }
+    let journal = read_journal(&run.folder);
+    if let Some(damage) = &journal.damage {
+        tracing::error!(
+            job = run.job.locator(),
+            "{damage}; the job's folder is set aside after its report"
+        );
+    }
+    if !journal.state.reported {
+        tracing::warn!(
+            job = run.job.locator(),
+            how,
+            "A job runner ended without its last report; reporting for it"
+        );
+        bury(session, lifecycle, reaper, run, &journal.state, how).await;
+    }
+    dispose(session, &run.folder, journal.damage.is_some());
+}
+
+async fn bury(
+    session: &Session,
+    lifecycle: &Lifecycle,
+    reaper: &Reaper,
+    run: &Run,
+    journal: &JournalState,
+    how: &str,
+) {
+    let connection = session.server_connection();
+    let started = journal.started.as_ref();
+    let server_url = started.map_or(&connection.configured_url, |started| {
+        &started.server.configured_url
+    });
+    end_leftovers(run, server_url.clone(), reaper.runners()).await;
+
+    let is_journeyman =
+        connection.is_journeyman || started.is_some_and(|started| started.server.is_journeyman);
+    let server = JobServer::new(
+        session.connection().client().clone(),
+        ServerConnection {
+            is_journeyman,
+            ..connection
+        },
+        session.runtime_info(&lifecycle.state()),
+        run.job.clone(),
+        session.workdir.root(),
+    );
+    // Not being able to note it costs a repetition after another crash, nothing more.
+    let mut notes = JournalWriter::open(&run.folder.journal())
+        .inspect_err(|error| tracing::warn!(%error, "Cannot note what is done for a dead job"))
+        .ok();
+    let mut note = |event: JournalEvent| {
+        if let Some(writer) = &mut notes
+            && let Err(error) = writer.append(&event)
+        {
+            tracing::warn!(%error, "Cannot note what is done for a dead job");
+        }
+    };
+    let result = match journal.result {
+        // Only the last report is missing.
+        Some(result) => result,
+        None => {
+            let result = if journal.cancelled {
+                JobResult::Cancelled
+            } else {
+                JobResult::Failed
+            };
+            if let Err(error) = last_words(&run.folder, journal.acknowledged, how) {
+                tracing::error!(%error, "Cannot complete the console of a dead job");
+            }
+            note(JournalEvent::Result { result });
+            result
+        }
+    };
+    let charset = started.map_or(CHARSET, |started| started.console_charset.as_str());
+    let sent = async {
+        let mut sender = ConsoleSender::open(
+            &run.folder.console(),
+            journal.acknowledged,
+            server.clone(),
+            charset,
+        )?;
+        sender
+            .send_all(CONSOLE_PATIENCE, |offset| {
+                note(JournalEvent::Acknowledged { offset });
+            })
+            .await
+    };
+    if let Err(error) = sent.await {
+        tracing::error!(%error, job = run.job.locator(), "The rest of a dead job's console is lost");
+    }
+    let status = if journal.cancelled {
+        RuntimeStatus::Cancelled
+    } else {
+        RuntimeStatus::Building
+    };
+    let accepted = report_completed(session, lifecycle, &server, status, result).await;
+    note(JournalEvent::Reported { accepted });
+    tracing::info!(job = run.job.locator(), %result, accepted, "Reported the end of a dead job");
+}
+
+async fn end_leftovers(run: &Run, server_url: String, known: Vec<i32>) {
+    let job = run.job.clone();
+    let ended = tokio::task::spawn_blocking(move || {
+        Leftovers {
+            job: &job,
+            server_url: &server_url,
+            adopter: std::process::id().cast_signed(),
+            known: &known,
+        }
+        .end(GRACE)
+    });
+    match ended.await {
+        Ok(0) => {}
+        Ok(left) => tracing::error!(left, "Processes of a dead job could not be ended"),
+        Err(error) => tracing::error!(%error, "Cannot end the processes of a dead job"),
+    }
+}
+
+/// Says on the console what happened. A spool that lost bytes the server already has is continued
+/// where the server is, so that these words are not taken for known ones.
+fn last_words(folder: &JobFolder, acknowledged: u64, how: &str) -> Result<(), SpoolError> {
+    let path = folder.console();
+    if fs::metadata(&path).map_or(0, |facts| facts.len()) < acknowledged {
+        tracing::error!(
+            spool = %path.display(),
+            acknowledged,
+            "The console spool is shorter than what was sent of it; it is continued after that"
+        );
+        let _ = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .and_then(|file| file.set_len(acknowledged));
+    }
+    let mut text = String::from("[go] The job runner ended unexpectedly");
+    if !how.is_empty() {
+        text.push_str(&format!(" ({how})"));
+    }
+    text.push_str("; the agent has ended what was left of the job and reports it failed.");
+    let now = jiff::Zoned::now().time();
+    SpoolWriter::open(&path)?.append(format_line(Tag::Err, now, &text).as_bytes())
+}
+
+/// Removes the folder of a job that is over; sets a damaged one aside, to be looked at.
+pub(super) fn dispose(session: &Session, folder: &JobFolder, damaged: bool) {
+    let path = session.workdir.root().join(folder.path());
+    let result = if damaged {
+        set_aside(&session.workdir.refused(), &path).map(|aside| {
+            tracing::warn!(kept_as = %aside.display(), "Set a damaged job folder aside");
+        })
+    } else {
+        fs::remove_dir_all(&path)
+    };
+    if let Err(error) = result
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::error!(%error, folder = %path.display(), "Cannot remove the folder of a job that is over");
+    }
+}
+
+fn set_aside(refused: &Path, folder: &Path) -> std::io::Result<PathBuf> {
+    fs::create_dir_all(refused)?;
+    let mut name = std::ffi::OsString::from("job-");
+    name.push(folder.file_name().unwrap_or_default());
+    let aside = refused.join(name);
+    durable::rename(folder, &aside).map_err(std::io::Error::other)?;
+    Ok(aside)
+}
