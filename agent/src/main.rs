@@ -57,7 +57,11 @@ fn main() -> ExitCode {
     let own: Vec<OsString> = std::env::args_os().skip(1).collect();
     let is_runner = own.first().is_some_and(|word| word == RUNNER_SUBCOMMAND);
     // The words of the environment are for the agent only.
-    let words = if is_runner { own } else { arguments::of_process() };
+    let words = if is_runner {
+        own
+    } else {
+        arguments::of_process()
+    };
     match Cli::try_parse_from(std::iter::once("journeyman-agent".into()).chain(words)) {
         Ok(Cli {
             command: Command::Run(arguments),
@@ -105,12 +109,16 @@ fn run_agent(arguments: RunArguments) -> ExitCode {
     match result {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
             let code = match error {
                 StartError::Connection(_) | StartError::Lifeline(_) => EXIT_BAD_ARGUMENTS,
                 _ => 1,
             };
-            fail(&error, code)
+            tracing::error!("{error}");
+            // On a terminal the log has just said it.
+            match Terminal::if_watched() {
+                Terminal::Echo => ExitCode::from(code),
+                Terminal::Silent => fail(&error, code),
+            }
         }
     }
 }

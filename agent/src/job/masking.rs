@@ -14,7 +14,8 @@ const MASK: &str = "******";
 /// is no secret.
 #[derive(Clone, Default)]
 pub(crate) struct Mask {
-    secrets: Vec<String>,
+    /// Each secret with what stands in its place.
+    secrets: Vec<(String, Cow<'static, str>)>,
     /// Tells in one pass whether any secret occurs, which is rare.
     any: Option<AhoCorasick>,
     longest: usize,
@@ -28,22 +29,34 @@ impl std::fmt::Debug for Mask {
 
 impl Mask {
     pub(crate) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
-        let mut kept: Vec<String> = Vec::new();
-        for secret in secrets {
+        Self::replacing(secrets.into_iter().map(|secret| (secret, MASK)))
+    }
+
+    /// Replaces each text by its own other one, in order.
+    pub(crate) fn replacing(
+        secrets: impl IntoIterator<Item = (String, impl Into<Cow<'static, str>>)>,
+    ) -> Self {
+        let mut kept: Vec<(String, Cow<'static, str>)> = Vec::new();
+        for (secret, mask) in secrets {
+            let pair = (secret, mask.into());
             // The second run of the same replacement finds nothing, unless the asterisks of
             // another one's mask can be part of it: then it must run again to give GoCD's text.
-            let repeats = kept.contains(&secret) && !secret.contains('*');
-            if !secret.is_empty() && !repeats {
-                kept.push(secret);
+            let repeats = kept.contains(&pair) && !pair.0.contains('*') && pair.1 == MASK;
+            if !pair.0.is_empty() && !repeats {
+                kept.push(pair);
             }
         }
-        let longest = kept.iter().map(String::len).max().unwrap_or(0);
+        let longest = kept
+            .iter()
+            .map(|(secret, _)| secret.len())
+            .max()
+            .unwrap_or(0);
         // A text without any secret is left alone by every replacement: the first one changes
         // nothing, so the second one sees the original text, and so on.
         let any = if kept.is_empty() {
             None
         } else {
-            AhoCorasick::new(&kept).ok()
+            AhoCorasick::new(kept.iter().map(|(secret, _)| secret)).ok()
         };
         Self {
             secrets: kept,
@@ -68,9 +81,9 @@ impl Mask {
             return Cow::Borrowed(text);
         }
         let mut masked = Cow::Borrowed(text);
-        for secret in &self.secrets {
+        for (secret, mask) in &self.secrets {
             if masked.contains(secret.as_str()) {
-                masked = Cow::Owned(masked.replace(secret.as_str(), MASK));
+                masked = Cow::Owned(masked.replace(secret.as_str(), mask));
             }
         }
         masked

@@ -13,6 +13,16 @@
 pub mod channel;
 pub mod folder;
 pub mod journal;
+pub mod leftovers;
+pub mod runner;
+pub mod server;
 pub mod spool;
+pub mod streaming;
 
+mod artifacts;
+mod console;
+mod containment;
+mod environment;
 mod masking;
+mod materials;
+mod tasks;

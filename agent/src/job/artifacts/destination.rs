@@ -1,0 +1,60 @@
+//! Where a matched file or folder goes among the job's artifacts.
+
+use std::path::Path;
+
+use super::pattern::normal;
+
+/// The folder that an item matched by `source` goes to. GoCD: without wildcards it is the rule's
+/// own; else what lies between the source's part without wildcards and the item comes on top.
+/// `item` is relative to the job's working directory.
+pub(super) fn of(source: &str, dest: &str, item: &Path) -> String {
+    let source = normal(source);
+    let is_plain = !source.contains(['*', '?']) && !source.ends_with('/') && !source.contains("//");
+    if is_plain {
+        return dest.to_owned();
+    }
+    let fixed: Vec<&str> = source
+        .split('/')
+        .take_while(|part| !part.contains(['*', '?']))
+        .collect();
+    let fixed = fixed.join("/");
+    let fixed = fixed.trim_end_matches('/');
+    let parent = item.parent().map(Path::to_string_lossy).unwrap_or_default();
+    let rest = parent.strip_prefix(fixed).unwrap_or(&parent);
+    if rest.is_empty() || rest.starts_with('/') {
+        format!("{dest}{rest}")
+    } else {
+        format!("{dest}/{rest}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_gocds() {
+        for (source, dest, item, expected) in [
+            ("**/*.png", "mypic", "logs/pic/pass.png", "mypic/logs/pic"),
+            ("**/*", "mypic", "logs", "mypic"),
+            ("**/*", "mypic", "logs/pic", "mypic/logs"),
+            ("**/*", "mypic", "README", "mypic"),
+            ("logs/pic/*.png", "mypic", "logs/pic/a.png", "mypic"),
+            ("logs/pic-*", "mypic", "logs/pic-1", "mypic"),
+            ("test/**/*/a.log", "logs", "test/a/b/a.log", "logs/a/b"),
+            ("**/*/a.log", "logs", "test/a/b/a.log", "logs/test/a/b"),
+            ("*.jar", "logs", "a.jar", "logs"),
+            ("target/a.jar", "pkg", "target/a.jar", "pkg"),
+            ("folder\\src", "pkg", "folder/src", "pkg"),
+            ("**/*", "", "sub/a", "/sub"),
+            ("target/", "pkg", "target", "pkg"),
+            ("target/", "pkg", "target/sub/x", "pkg/sub"),
+        ] {
+            assert_eq!(
+                of(source, dest, Path::new(item)),
+                expected,
+                "{source} {item}"
+            );
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Publishing what a job made.
+
+mod checksums;
+mod destination;
+mod pattern;
+mod scan;
+mod upload;
+
+use std::path::Path;
+
+use journeyman_protocol::{
+    artifact::{ArtifactPlan, ArtifactPlanType},
+    console::Tag,
+    work::BuildAssignment,
+};
+
+use super::{console::Console, server::JobServer};
+use scan::Match;
+use upload::Uploader;
+
+/// Publishes all artifacts of a job. False when one of them failed; the others are published all
+/// the same. `root` is the agent's working directory, absolute.
+pub(crate) async fn publish(
+    assignment: &BuildAssignment,
+    server: &JobServer,
+    console: &Console,
+    root: &Path,
+) -> bool {
+    let publisher = Publisher {
+        assignment,
+        console,
+        root,
+        uploader: Uploader {
+            server,
+            console,
+            root,
+        },
+    };
+    let mut failed = publisher.refuse_external();
+    let plans = &assignment.artifact_plans;
+    let is_test = |plan: &&ArtifactPlan| plan.artifact_plan_type == ArtifactPlanType::Unit;
+    let tests: Vec<&ArtifactPlan> = plans.iter().filter(is_test).collect();
+    let mut tests_done = false;
+    for plan in plans {
+        match plan.artifact_plan_type {
+            ArtifactPlanType::File => {
+                if !publisher.publish_file(plan).await {
+                    failed.push(source(plan).to_owned());
+                }
+            }
+            // GoCD: all test plans are one, at the place of the first.
+            ArtifactPlanType::Unit if !tests_done => {
+                tests_done = true;
+                if !publisher.publish_tests(&tests).await {
+                    let sources: Vec<&str> = tests.iter().map(|plan| source(plan)).collect();
+                    failed.push(sources.join(", "));
+                }
+            }
+            _ => {}
+        }
+    }
+    if failed.is_empty() {
+        return true;
+    }
+    let list: String = failed.iter().map(|name| format!("[{name}]")).collect();
+    // GoCD says its prefix twice here, and so must we.
+    console.line(
+        Tag::PublishErr,
+        &format!("[go] [go] Uploading finished. Failed to upload {list}."),
+    );
+    false
+}
+
+struct Publisher<'a> {
+    assignment: &'a BuildAssignment,
+    console: &'a Console,
+    root: &'a Path,
+    uploader: Uploader<'a>,
+}
+
+impl Publisher<'_> {
+    /// Artifacts for stores need plugins that run in a JVM. Returns their names.
+    fn refuse_external(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for plan in &self.assignment.artifact_plans {
+            let kind = plan.artifact_plan_type;
+            if !matches!(kind, ArtifactPlanType::External | ArtifactPlanType::Unknown) {
+                continue;
+            }
+            let config: Option<serde_json::Value> = plan
+                .pluggable_artifact_config_json
+                .as_ref()
+                .and_then(|json| serde_json::from_str(json.expose()).ok());
+            let text = |name: &str| {
+                config
+                    .as_ref()
+                    .and_then(|config| config.get(name)?.as_str())
+                    .unwrap_or("unknown")
+            };
+            let stores = &self.assignment.artifact_stores;
+            let plugin = stores
+                .iter()
+                .find(|store| store.id == text("storeId"))
+                .map_or("unknown", |store| store.plugin_id.as_str());
+            self.console.line(
+                Tag::Publish,
+                &format!("[go] Start to upload pluggable artifact using plugin `{plugin}`."),
+            );
+            self.console.line(
+                Tag::Err,
+                &format!(
+                    "[go] This agent cannot publish the artifact `{}`: it needs the plugin \
+                     `{plugin}`, and plugins run in GoCD's Java agent only.",
+                    text("id")
+                ),
+            );
+            names.push(text("id").to_owned());
+        }
+        if !names.is_empty() {
+            self.console.line(
+                Tag::Publish,
+                "[go] No pluggable artifact metadata to upload.",
+            );
+        }
+        names
+    }
+
+    async fn publish_file(&self, plan: &ArtifactPlan) -> bool {
+        let matches = self.scan(plan).await;
+        if matches.is_empty() {
+            self.console.line(
+                Tag::PublishErr,
+                &format!(
+                    "[go] The rule [{}] cannot match any resource under [{}]",
+                    source(plan),
+                    self.base().display()
+                ),
+            );
+            return false;
+        }
+        self.upload(plan, &matches).await
+    }
+
+    async fn publish_tests(&self, plans: &[&ArtifactPlan]) -> bool {
+        let mut found = false;
+        let mut published = true;
+        for plan in plans {
+            let matches = self.scan(plan).await;
+            if matches.is_empty() {
+                self.console.line(
+                    Tag::PublishErr,
+                    &format!(
+                        "[go] The directory {}/{} specified as a test artifact was not found. \
+                         Please check your configuration",
+                        self.base().display(),
+                        source(plan)
+                    ),
+                );
+                continue;
+            }
+            found = true;
+            published &= self.upload(plan, &matches).await;
+        }
+        if !found {
+            self.console.line(
+                Tag::PublishErr,
+                "[go] No files were found in the Test Results folders",
+            );
+        }
+        published
+    }
+
+    /// The first item that fails ends its plan.
+    async fn upload(&self, plan: &ArtifactPlan, matches: &[Match]) -> bool {
+        for item in matches {
+            let dest = destination::of(
+                source(plan),
+                plan.dest.as_deref().unwrap_or_default(),
+                &item.relative,
+            );
+            if !self.uploader.upload(&item.path, &dest).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn scan(&self, plan: &ArtifactPlan) -> Vec<Match> {
+        let base = self.root.join(self.base());
+        let source = source(plan).to_owned();
+        tokio::task::spawn_blocking(move || scan::scan(&base, &source))
+            .await
+            .unwrap_or_else(|error| {
+                tracing::error!(%error, "Looking for artifacts failed");
+                Vec::new()
+            })
+    }
+
+    /// The job's working directory, relative to the agent's.
+    fn base(&self) -> &Path {
+        &self.assignment.build_working_directory
+    }
+}
+
+fn source(plan: &ArtifactPlan) -> &str {
+    plan.src.as_deref().unwrap_or_default()
+}

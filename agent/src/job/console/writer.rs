@@ -1,0 +1,328 @@
+//! Where all lines of a job come together: tagged, timed, encoded, and on the disk at once.
+
+use std::{
+    borrow::Cow,
+    io::Write as _,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use jiff::Zoned;
+use journeyman_protocol::console::{Tag, format_line};
+use tokio::sync::watch;
+
+use super::{CROPPED, Charset, LineSplitter, MAX_LINE_CHARACTERS, lines::Line};
+use crate::job::{masking::Mask, spool::SpoolWriter};
+
+/// Tells the local time for the lines; given from outside so that tests have their own.
+pub(crate) type WallClock = Arc<dyn Fn() -> Zoned + Send + Sync>;
+
+/// The job's console. Cheap to clone; lines of several threads do not mix within a line.
+#[derive(Clone)]
+pub(crate) struct Console {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    spool: Mutex<SpoolWriter>,
+    charset: Charset,
+    now: WallClock,
+    /// Bytes in the spool, for the streaming task to wait on.
+    length: watch::Sender<u64>,
+    broken: OnceLock<String>,
+}
+
+/// Output of one stream of one task on its way to the console.
+pub(crate) struct Stream {
+    console: Console,
+    tag: Tag,
+    /// Stands before each line of the stream.
+    lead: &'static str,
+    mask: Mask,
+    splitter: LineSplitter,
+    out: Vec<u8>,
+}
+
+// === impl Console ===
+
+impl Console {
+    pub(crate) fn new(spool: SpoolWriter, charset: Charset, now: WallClock) -> Self {
+        let (length, _) = watch::channel(spool.length());
+        Self {
+            shared: Arc::new(Shared {
+                spool: Mutex::new(spool),
+                charset,
+                now,
+                length,
+                broken: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Adds a line; each line feed in the text begins another one of the same tag and time.
+    pub(crate) fn line(&self, tag: Tag, text: &str) {
+        let time = self.now().time();
+        let mut bytes = Vec::with_capacity(text.len() + 32);
+        self.shared
+            .charset
+            .encode_into(&format_line(tag, time, text), &mut bytes);
+        self.append(&bytes);
+    }
+
+    pub(crate) fn now(&self) -> Zoned {
+        (self.shared.now)()
+    }
+
+    pub(crate) fn charset(&self) -> Charset {
+        self.shared.charset
+    }
+
+    /// A stream of a task's output in the console's charset.
+    pub(crate) fn stream(&self, tag: Tag, lead: &'static str, mask: Mask) -> Stream {
+        Stream {
+            console: self.clone(),
+            tag,
+            lead,
+            mask,
+            splitter: LineSplitter::default(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Bytes in the spool; changes at each line.
+    pub(crate) fn lengths(&self) -> watch::Receiver<u64> {
+        self.shared.length.subscribe()
+    }
+
+    /// Why lines were lost, if any were: the disk is full, for example.
+    pub(crate) fn broken(&self) -> Option<&str> {
+        self.shared.broken.get().map(String::as_str)
+    }
+
+    fn append(&self, bytes: &[u8]) {
+        let mut spool = self.spool();
+        if let Err(error) = spool.append(bytes) {
+            let why = match std::error::Error::source(&error) {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            };
+            if self.shared.broken.set(why.clone()).is_ok() {
+                tracing::error!(error = %why, "Console lines are lost");
+            }
+        }
+        self.shared.length.send_replace(spool.length());
+    }
+
+    fn spool(&self) -> MutexGuard<'_, SpoolWriter> {
+        // A writer that panicked has left at worst an unfinished line, which the next one ends.
+        self.shared
+            .spool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// Takes bytes as they were read; `on_line` sees each finished line as it is shown, but for
+    /// the crop of a very long one. All lines of one call are on the disk when it returns.
+    pub(crate) fn push(&mut self, bytes: &[u8], charset: Charset, mut on_line: impl FnMut(&str)) {
+        let prefix = self.prefix();
+        let Self {
+            splitter,
+            out,
+            mask,
+            console,
+            ..
+        } = self;
+        splitter.push(bytes, |line| {
+            render(
+                &prefix,
+                line,
+                charset,
+                console.shared.charset,
+                mask,
+                out,
+                &mut on_line,
+            );
+            // Very long lines must not pile up in memory.
+            if out.len() > 1024 * 1024 {
+                console.append(out);
+                out.clear();
+            }
+        });
+        self.write_out();
+    }
+
+    /// The stream has ended: what is left is the last line.
+    pub(crate) fn finish(&mut self, charset: Charset, mut on_line: impl FnMut(&str)) {
+        let prefix = self.prefix();
+        let Self {
+            splitter,
+            out,
+            mask,
+            console,
+            ..
+        } = self;
+        splitter.finish(|line| {
+            render(
+                &prefix,
+                line,
+                charset,
+                console.shared.charset,
+                mask,
+                out,
+                &mut on_line,
+            );
+        });
+        self.write_out();
+    }
+
+    fn write_out(&mut self) {
+        if !self.out.is_empty() {
+            self.console.append(&self.out);
+            self.out.clear();
+            self.out.shrink_to(256 * 1024);
+        }
+    }
+
+    fn prefix(&self) -> Vec<u8> {
+        let time = self.console.now().time();
+        let mut prefix = format_line(self.tag, time, "").into_bytes();
+        prefix.pop(); // the line feed
+        prefix.extend_from_slice(self.lead.as_bytes());
+        prefix
+    }
+}
+
+fn render(
+    prefix: &[u8],
+    line: Line<'_>,
+    from: Charset,
+    to: Charset,
+    mask: &Mask,
+    out: &mut Vec<u8>,
+    on_line: &mut impl FnMut(&str),
+) {
+    let text = from.decode(line.bytes);
+    let mut text = mask.apply(&text);
+    on_line(&text);
+    if line.truncated {
+        // What was cut off may have begun a secret: the rest of it must not be shown.
+        let end = text.floor_char_boundary(text.len().saturating_sub(mask.longest()));
+        text = Cow::Owned(text[..end].to_owned());
+    }
+    out.extend_from_slice(prefix);
+    match crop(&text, line.truncated) {
+        Some(end) => {
+            to.encode_into(&text[..end], out);
+            // Writing to a Vec cannot fail.
+            let _ = out.write_all(CROPPED.as_bytes());
+        }
+        None => to.encode_into(&text, out),
+    }
+    out.push(b'\n');
+}
+
+/// Where a line that is too long is cut, so that it has exactly the limit's length in characters
+/// (UTF-16 units, as Java counts) with the text that says so.
+fn crop(text: &str, truncated: bool) -> Option<usize> {
+    if !truncated && text.len() <= MAX_LINE_CHARACTERS {
+        return None;
+    }
+    let keep = MAX_LINE_CHARACTERS - CROPPED.len();
+    let mut units = 0;
+    let mut end = text.len();
+    for (at, c) in text.char_indices() {
+        let next = units + c.len_utf16();
+        if units <= keep && next > keep {
+            end = at;
+        }
+        units = next;
+        if units > MAX_LINE_CHARACTERS {
+            return Some(end);
+        }
+    }
+    truncated.then_some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    fn console(path: &std::path::Path, charset: &str) -> Console {
+        let at: Zoned = "2026-08-01T09:05:07.003[UTC]".parse().unwrap();
+        Console::new(
+            SpoolWriter::open(path).unwrap(),
+            Charset::for_name(charset),
+            Arc::new(move || at.clone()),
+        )
+    }
+
+    #[test]
+    fn own_lines_have_tag_and_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        let console = console(&path, "utf-8");
+        let lengths = console.lengths();
+        console.line(Tag::Notice, "a");
+        console.line(Tag::Prep, "a\nb");
+        console.line(Tag::Prep, "a\n");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "##|09:05:07.003 a\npr|09:05:07.003 a\npr|09:05:07.003 b\n\
+             pr|09:05:07.003 a\npr|09:05:07.003 \n"
+        );
+        assert_eq!(*lengths.borrow(), text.len() as u64);
+    }
+
+    #[test]
+    fn streams_are_masked_and_encoded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        let console = console(&path, "ISO-8859-1");
+        let mask = Mask::new(["pw".to_owned()]);
+        let mut stream = console.stream(Tag::Out, "", mask);
+        let mut seen = Vec::new();
+        let charset = console.charset();
+        stream.push(b"p", charset, |line| seen.push(line.to_owned()));
+        stream.push(b"w\xe9\rx\r", charset, |line| seen.push(line.to_owned()));
+        stream.push(b"\nlast", charset, |line| seen.push(line.to_owned()));
+        stream.finish(charset, |line| seen.push(line.to_owned()));
+        assert_eq!(seen, ["******é", "x", "last"]);
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            b"&1|09:05:07.003 ******\xe9\n&1|09:05:07.003 x\n&1|09:05:07.003 last\n"
+        );
+    }
+
+    #[test]
+    fn very_long_lines_are_cropped_after_masking() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        let console = console(&path, "utf-8");
+        let charset = console.charset();
+        let mut stream = console.stream(Tag::Out, "", Mask::new(["secret".to_owned()]));
+        let exact = "x".repeat(MAX_LINE_CHARACTERS);
+        stream.push(exact.as_bytes(), charset, |_| {});
+        stream.push(b"\n", charset, |_| {});
+        stream.push(exact.as_bytes(), charset, |_| {});
+        stream.push(b"y\n", charset, |_| {});
+        for _ in 0..1_000_000 {
+            stream.push(b"secret", charset, |_| {});
+        }
+        stream.finish(charset, |_| {});
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text
+            .lines()
+            .map(|line| &line["&1|09:05:07.003 ".len()..])
+            .collect();
+        assert_eq!(lines[0], exact);
+        assert_eq!(lines[1].len(), MAX_LINE_CHARACTERS);
+        assert!(lines[1].ends_with("xxx...[ cropped by GoCD ]"));
+        assert_eq!(lines[2].len(), MAX_LINE_CHARACTERS);
+        assert!(lines[2].ends_with(CROPPED) && !lines[2].contains("sec"));
+    }
+}

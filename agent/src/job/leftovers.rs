@@ -1,0 +1,149 @@
+//! What a job leaves behind when its runner dies: processes that nobody watches any more.
+
+use std::{fs, time::Duration};
+
+use journeyman_protocol::job::JobIdentifier;
+
+use super::containment::{Process, Table, end_politely};
+
+/// The argument that tells a job runner's process from others.
+pub const RUNNER_SUBCOMMAND: &str = "run-job";
+
+/// Which processes are left of a job.
+///
+/// Those whose environment names this run of the job and that no living runner watches, with all
+/// below them. (The same run may be under a living runner: of another agent on this machine, when
+/// the server gave the job away.) Also every child of `adopter` that is not in `known`: an agent
+/// is a child subreaper, so what a dead runner leaves becomes the agent's.
+#[derive(Debug, Clone)]
+pub struct Leftovers<'a> {
+    pub job: &'a JobIdentifier,
+    /// The URL that the job saw as `GO_SERVER_URL`.
+    pub server_url: &'a str,
+    /// Process id of the agent itself.
+    pub adopter: i32,
+    /// Its children that are no leftovers.
+    pub known: &'a [i32],
+}
+
+impl Leftovers<'_> {
+    /// Asks what is left to end, and ends after `grace` what has not. Blocks until then, so not to
+    /// be called on an async thread. Returns the number of processes that could not be ended.
+    pub fn end(&self, grace: Duration) -> usize {
+        end_politely(grace, |table| self.find(table)).len()
+    }
+
+    /// Whether anything is left.
+    pub fn any(&self) -> bool {
+        !self.find(&Table::read()).is_empty()
+    }
+
+    fn find(&self, table: &Table) -> Vec<Process> {
+        let own = i32::try_from(std::process::id()).unwrap_or(self.adopter);
+        let mut found: Vec<Process> = Vec::new();
+        let orphans = table
+            .children(self.adopter)
+            .into_iter()
+            .filter(|child| !self.known.contains(&child.pid) && !is_runner(child.pid));
+        let named = table
+            .all()
+            .filter(|process| self.is_of_job(process.pid))
+            .filter(|process| {
+                !is_runner(process.pid) && !table.ancestors(process.pid).into_iter().any(is_runner)
+            });
+        for root in orphans.chain(named) {
+            for process in std::iter::once(root).chain(table.descendants(root.pid)) {
+                if process.pid != own && process.pid != self.adopter && !found.contains(&process) {
+                    found.push(process);
+                }
+            }
+        }
+        found
+    }
+
+    fn is_of_job(&self, pid: i32) -> bool {
+        // The environment of another user's process cannot be read: it is not ours.
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
+            return false;
+        };
+        let counter = self.job.pipeline_counter.to_string();
+        [
+            ("GO_SERVER_URL", self.server_url.trim_end_matches('/')),
+            ("GO_PIPELINE_NAME", &self.job.pipeline_name),
+            ("GO_PIPELINE_COUNTER", &counter),
+            ("GO_STAGE_NAME", &self.job.stage_name),
+            ("GO_STAGE_COUNTER", &self.job.stage_counter),
+            ("GO_JOB_NAME", &self.job.build_name),
+        ]
+        .iter()
+        .all(|(name, value)| {
+            let entry = format!("{name}={value}");
+            environment
+                .split(|b| *b == 0)
+                .any(|variable| variable == entry.as_bytes())
+        })
+    }
+}
+
+/// Whether this process is a job runner.
+fn is_runner(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| line.split(|b| *b == 0).nth(1) == Some(RUNNER_SUBCOMMAND.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::process::CommandExt,
+        process::{Child, Command},
+    };
+
+    use super::*;
+
+    fn job() -> JobIdentifier {
+        JobIdentifier {
+            pipeline_name: format!("leftovers-{}", std::process::id()),
+            pipeline_counter: 3,
+            stage_name: "s".into(),
+            stage_counter: "1".into(),
+            build_name: "b".into(),
+            ..JobIdentifier::default()
+        }
+    }
+
+    fn start(job: &JobIdentifier, name: &str) -> Child {
+        Command::new("sleep")
+            .arg("1000")
+            .arg0(name)
+            .env("GO_SERVER_URL", "http://h/go")
+            .env("GO_PIPELINE_NAME", &job.pipeline_name)
+            .env("GO_PIPELINE_COUNTER", "3")
+            .env("GO_STAGE_NAME", "s")
+            .env("GO_STAGE_COUNTER", "1")
+            .env("GO_JOB_NAME", "b")
+            .spawn()
+            .unwrap()
+    }
+
+    #[test]
+    fn ends_what_names_the_job_and_nothing_else() {
+        let job = job();
+        let mut left = start(&job, "sleep");
+        let other = JobIdentifier {
+            build_name: "c".into(),
+            ..job.clone()
+        };
+        let leftovers = |job| Leftovers {
+            job,
+            server_url: "http://h/go/",
+            // Nobody's children: those of a process that cannot exist.
+            adopter: i32::MAX,
+            known: &[],
+        };
+        assert!(leftovers(&job).any());
+        assert!(!leftovers(&other).any());
+        assert_eq!(leftovers(&job).end(Duration::from_secs(5)), 0);
+        assert!(!leftovers(&job).any());
+        left.wait().unwrap();
+    }
+}

@@ -1,0 +1,352 @@
+//! The steps of a checkout: GoCD's commands in GoCD's order.
+
+use std::{fs, path::PathBuf};
+
+use journeyman_protocol::{console::Tag, material::GitMaterial, revision::MaterialRevision};
+
+use super::{refspec::BranchOrRefSpec, url::RepositoryUrl};
+use crate::job::materials::{
+    MaterialContext, MaterialError,
+    cleanup::delete,
+    normalise,
+    scm::{Hidden, ScmCommand},
+};
+
+/// How deep a shallow clone is made when what is wanted is not in it, one after the other.
+const DEPTHS: [u32; 2] = [100, i32::MAX as u32];
+/// From this version on `submodule foreach` wants its command as one argument.
+const FOREACH_TAKES_ONE_ARGUMENT: (u32, u32) = (2, 22);
+
+/// Brings the checkout to the newest revision.
+///
+/// # Errors
+/// The message that the console shows.
+pub(in crate::job::materials) fn update(
+    material: &GitMaterial,
+    revision: &MaterialRevision,
+    context: &MaterialContext,
+) -> Result<(), MaterialError> {
+    let (Some(newest), Some(oldest)) = (revision.newest(), revision.oldest()) else {
+        return Err(MaterialError::new("the git material has no revision"));
+    };
+    let folder = material.scm.folder.as_deref().filter(|f| !f.is_empty());
+    let base = context.root.join(&context.base);
+    let shown = folder.map_or_else(
+        || context.base.clone(),
+        |folder| context.base.join(folder.trim_start_matches('/')),
+    );
+    let dir = normalise(&context.root.join(&shown))
+        .filter(|dir| dir.starts_with(&base))
+        .ok_or_else(|| {
+            MaterialError::new(format!(
+                "Folder {} is outside the base folder {}",
+                shown.display(),
+                base.display()
+            ))
+        })?;
+    let url = RepositoryUrl::of(material);
+    context.console.line(
+        Tag::Prep,
+        &format!(
+            "[go] Start updating {} at revision {} from {}",
+            folder.unwrap_or("files"),
+            newest.revision,
+            url.for_display()
+        ),
+    );
+    let git = Git {
+        hidden: url.hidden(),
+        branch: BranchOrRefSpec::parse(&material.ref_spec_or_branch),
+        url,
+        dir,
+        shown: shown.display().to_string(),
+        shallow: material.shallow_clone,
+        modifications: revision.modifications.len(),
+        context,
+    };
+    git.update(&newest.revision, &oldest.revision)?;
+    context.console.line(Tag::Prep, "[go] Done.\n");
+    Ok(())
+}
+
+struct Git<'a> {
+    url: RepositoryUrl,
+    hidden: Hidden,
+    branch: BranchOrRefSpec,
+    /// The checkout, absolute.
+    dir: PathBuf,
+    /// The same relative to the agent's working directory.
+    shown: String,
+    shallow: bool,
+    modifications: usize,
+    context: &'a MaterialContext,
+}
+
+impl Git<'_> {
+    fn update(&self, newest: &str, oldest: &str) -> Result<(), MaterialError> {
+        if !self.is_usable()? {
+            delete(&self.dir).map_err(|error| {
+                tracing::warn!(%error, dir = %self.dir.display(), "Checkout was not deleted");
+                MaterialError::new(format!(
+                    "Failed to delete directory: {}",
+                    self.dir.display()
+                ))
+            })?;
+        }
+        if !self.dir.exists() {
+            self.clone()?;
+        }
+        self.say("Fetching changes");
+        self.must(
+            &["fetch", "origin", "--prune", "--recurse-submodules=no"],
+            || format!("git fetch failed for [{}]", self.url.for_display()),
+        )?;
+        self.say("Performing git gc");
+        self.inside(&["gc", "--auto"]).shown()?;
+        self.deepen_to(oldest)?;
+        self.say(&format!("Reset working directory {}", self.shown));
+        self.clean()?;
+        self.forget_submodules()?;
+        self.say(&format!("Updating working copy to revision {newest}"));
+        self.must(&["reset", "--hard", newest], || {
+            format!("git reset failed for [{}]", self.shown)
+        })?;
+        self.say("Removing modified files in submodules");
+        self.foreach_submodule(&["git", "checkout", "."])?;
+        if self.dir.join(".gitmodules").exists() {
+            self.update_submodules()?;
+        }
+        self.clean()
+    }
+
+    /// Whether the folder is a checkout of this repository on this branch.
+    fn is_usable(&self) -> Result<bool, MaterialError> {
+        if !self.dir.join(".git").is_dir() {
+            return Ok(false);
+        }
+        let stored = self.inside(&["config", "remote.origin.url"]).quiet()?;
+        if !self.url.is_same(&stored) {
+            return Ok(false);
+        }
+        if self.branch.is_refspec {
+            let dir = self.dir.to_string_lossy();
+            let stored = self
+                .outside(&["-C", &dir, "config", "--get-all", "remote.origin.fetch"])
+                .captured()?;
+            let wanted = format!("+{}", self.branch.expanded);
+            if !stored.status.success() || stored.stdout.trim() != wanted {
+                return Ok(false);
+            }
+        }
+        let head = self
+            .inside(&["rev-parse", "--abbrev-ref", "HEAD"])
+            .quiet()?;
+        Ok(head.trim() == self.branch.local && (self.shallow || !self.is_shallow()))
+    }
+
+    fn clone(&self) -> Result<(), MaterialError> {
+        if let Some(parent) = self.dir.parent() {
+            fs::create_dir_all(parent).map_err(|error| {
+                MaterialError::new(format!(
+                    "Cannot make the folder {}: {error}",
+                    parent.display()
+                ))
+            })?;
+        }
+        let failed = || "Failed to run git clone command".to_owned();
+        let dir = self.dir.to_string_lossy();
+        let depth = format!("--depth={}", self.modifications + 1);
+        let mut words = vec!["clone"];
+        if !self.branch.is_refspec {
+            words.extend(["--branch", &self.branch.expanded]);
+        }
+        if self.shallow {
+            words.push(&depth);
+        }
+        words.extend([self.url.for_git(), &dir]);
+        let mut ok = self.outside(&words).shown()?;
+        if self.branch.is_refspec {
+            let fetched = format!("+{}", self.branch.expanded);
+            let steps: [&[&str]; 3] = [
+                &[
+                    "-C",
+                    &dir,
+                    "config",
+                    "--replace-all",
+                    "remote.origin.fetch",
+                    &fetched,
+                ],
+                &["-C", &dir, "fetch", "--prune", "--recurse-submodules=no"],
+                &[
+                    "-C",
+                    &dir,
+                    "checkout",
+                    "-B",
+                    &self.branch.local,
+                    &self.branch.remote,
+                ],
+            ];
+            for step in steps {
+                ok = ok && self.outside(step).shown()?;
+            }
+        }
+        if ok {
+            Ok(())
+        } else {
+            Err(MaterialError::new(failed()))
+        }
+    }
+
+    /// Makes a shallow clone deep enough to hold the oldest revision of the build.
+    fn deepen_to(&self, oldest: &str) -> Result<(), MaterialError> {
+        for depth in DEPTHS {
+            if !self.is_shallow() || self.has(oldest)? {
+                return Ok(());
+            }
+            self.say(&format!("Unshallowing repository with depth {depth}"));
+            self.must(&["fetch", "origin", &format!("--depth={depth}")], || {
+                format!(
+                    "Unshallow repository failed for [{}]",
+                    self.url.for_display()
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn has(&self, revision: &str) -> Result<bool, MaterialError> {
+        let branches = self
+            .inside(&["branch", "-r", "--contains", revision])
+            .captured()?;
+        Ok(branches.status.success() && branches.stdout.contains(&self.branch.remote))
+    }
+
+    fn clean(&self) -> Result<(), MaterialError> {
+        self.say("Cleaning all unversioned files in working copy");
+        self.foreach_submodule(&["git", "clean", "-dffx"])?;
+        self.inside(&["clean", "-dffx"]).quiet().map(drop)
+    }
+
+    fn forget_submodules(&self) -> Result<(), MaterialError> {
+        self.say("Cleaning submodule configurations in .git/config");
+        let listed = self
+            .inside(&["config", "--get-regexp", r"^submodule\..+\.url"])
+            .captured()?;
+        for line in listed.stdout.lines() {
+            let name = line
+                .split_once(' ')
+                .and_then(|(key, _)| key.strip_prefix("submodule.")?.strip_suffix(".url"))
+                .ok_or_else(|| {
+                    MaterialError::new(format!("Unable to parse git-submodule output line: {line}"))
+                })?;
+            self.inside(&["config", "--remove-section", &format!("submodule.{name}")])
+                .captured()?;
+        }
+        Ok(())
+    }
+
+    fn update_submodules(&self) -> Result<(), MaterialError> {
+        self.say("Updating git sub-modules");
+        self.inside(&["submodule", "init"]).quiet()?;
+        self.inside(&["submodule", "sync"]).quiet()?;
+        self.foreach_submodule(&["git", "submodule", "sync"])?;
+        if self.shallow && self.version()? >= (2, 10) {
+            let depths = ["--depth=1", "--depth=100", "--depth=2147483647"];
+            let mut updated = false;
+            for depth in depths {
+                updated = self
+                    .inside(&["submodule", "update", depth])
+                    .captured()?
+                    .status
+                    .success();
+                if updated {
+                    break;
+                }
+            }
+            if !updated {
+                return Err(MaterialError::new("Failed to update submodule"));
+            }
+        } else {
+            self.inside(&["submodule", "update"]).quiet()?;
+        }
+        self.say("Cleaning unversioned files and sub-modules");
+        self.say("Git sub-module status");
+        self.inside(&["submodule", "status"]).shown().map(drop)
+    }
+
+    fn foreach_submodule(&self, command: &[&str]) -> Result<(), MaterialError> {
+        let mut words = vec!["submodule", "foreach", "--recursive"];
+        let joined = command.join(" ");
+        if self.version()? >= FOREACH_TAKES_ONE_ARGUMENT {
+            words.push(&joined);
+        } else {
+            words.extend(command);
+        }
+        self.inside(&words).quiet().map(drop)
+    }
+
+    fn version(&self) -> Result<(u32, u32), MaterialError> {
+        let text = self.outside(&["version"]).quiet()?;
+        parse_version(&text).ok_or_else(|| {
+            MaterialError::new(format!("cannot parse git version : {}", text.trim()))
+        })
+    }
+
+    fn is_shallow(&self) -> bool {
+        self.dir.join(".git/shallow").exists()
+    }
+
+    fn must(&self, words: &[&str], failure: impl Fn() -> String) -> Result<(), MaterialError> {
+        if self.inside(words).shown()? {
+            Ok(())
+        } else {
+            Err(MaterialError::new(failure()))
+        }
+    }
+
+    fn say(&self, text: &str) {
+        self.context
+            .console
+            .line(Tag::Prep, &format!("[GIT] {text}"));
+    }
+
+    fn inside(&self, words: &[&str]) -> ScmCommand<'_> {
+        ScmCommand {
+            folder: Some(&self.dir),
+            ..self.outside(words)
+        }
+    }
+
+    fn outside(&self, words: &[&str]) -> ScmCommand<'_> {
+        ScmCommand {
+            words: std::iter::once(&"git")
+                .chain(words)
+                .map(|word| (*word).to_owned())
+                .collect(),
+            folder: None,
+            hidden: &self.hidden,
+            context: self.context,
+        }
+    }
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let version = text.trim().strip_prefix("git version ")?;
+    let mut parts = version.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        assert_eq!(parse_version("git version 2.47.3\n"), Some((2, 47)));
+        assert_eq!(
+            parse_version("git version 2.39.5 (Apple Git-154)"),
+            Some((2, 39))
+        );
+        assert_eq!(parse_version("hg 1"), None);
+    }
+}

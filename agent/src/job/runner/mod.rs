@@ -1,0 +1,198 @@
+//! The runner's process: set-up, the job, and what is left to say at its end.
+
+mod cancel;
+mod link;
+mod sequence;
+mod tasks;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use clap::Parser;
+use jiff::{Timestamp, Zoned};
+use journeyman_host::{
+    arguments::{ConnectionArguments, InvalidArguments},
+    connection::{Connection, ConnectionError},
+    lock::{Lock, LockError},
+    workdir::{WorkDir, WorkDirError},
+};
+use journeyman_protocol::agent::RuntimeStatus;
+use thiserror::Error;
+
+use super::{
+    channel::{Phase, RunnerInput, RunnerStatus, ServerConnection},
+    console::{Charset, Console},
+    containment::Children,
+    folder::JobFolder,
+    journal::{Event, JournalWriteError, JournalWriter, Started},
+    server::JobServer,
+    spool::{SpoolError, SpoolWriter},
+    streaming::{ConsoleSender, Streaming},
+};
+use cancel::Cancel;
+use link::Link;
+
+/// Shared by all that have something to write down.
+#[derive(Clone)]
+struct Journal(Arc<Mutex<JournalWriter>>);
+
+/// A runner that cannot begin. Nothing of its job has been done.
+#[derive(Debug, Error)]
+enum SetUpError {
+    #[error(transparent)]
+    WorkDir(#[from] WorkDirError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Journal(#[from] JournalWriteError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("cannot read the connection arguments: {0}")]
+    Words(#[from] clap::Error),
+    #[error(transparent)]
+    Arguments(#[from] InvalidArguments),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("cannot {action}: {source}")]
+    System {
+        action: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs one job to its last report. Called once in a process that does nothing else, in the
+/// agent's working directory and in a session of its own. `folder` is the job's, relative.
+pub fn run(folder: &Path, input: RunnerInput) -> ExitCode {
+    let job = input.work.assignment.job_identifier.locator();
+    match set_up_and_run(folder, input) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(job, %error, "The job runner cannot begin");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
+    let system = |action| move |source: io::Error| SetUpError::System { action, source };
+    nix::sys::prctl::set_child_subreaper(true)
+        .map_err(|errno| system("become the parent of a job's orphans")(errno.into()))?;
+    let workdir = WorkDir::current()?;
+    let folder = JobFolder::new(folder);
+    let _lock = Lock::acquire(&folder.lock(), Duration::ZERO)?;
+    let mut journal = JournalWriter::open(&folder.journal())?;
+    journal.append(&Event::Started(Box::new(started(&input))))?;
+    let journal = Journal(Arc::new(Mutex::new(journal)));
+    let spool = SpoolWriter::open(&folder.console())?;
+
+    // One thread, and threads of their own for what blocks.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start"))?;
+    // Before the first thread: the client is made in a way that wants that.
+    let server = runtime.block_on(connect(&workdir, &input))?;
+    let children = Children::default();
+    children
+        .reap_orphans()
+        .map_err(system("start a thread for orphans"))?;
+
+    let charset_name = input.work.console_log_charset.clone();
+    let console = Console::new(
+        spool,
+        Charset::for_name(&charset_name),
+        Arc::new(Zoned::now),
+    );
+    runtime.block_on(async {
+        let (link, instructions) = Link::open(
+            &folder,
+            RunnerStatus {
+                phase: Phase::Preparing,
+                runtime_status: RuntimeStatus::Building,
+                job_identifier: input.work.assignment.job_identifier.clone(),
+                result: None,
+            },
+        )
+        .map_err(system("open its socket"))?;
+        let sender = ConsoleSender::open(&folder.console(), 0, server.clone(), &charset_name)?;
+        let noted = journal.clone();
+        let streaming = Streaming::start(
+            sender,
+            console.lengths(),
+            Duration::from_millis(input.console_interval_ms),
+            move |offset| noted.note(&Event::Acknowledged { offset }),
+        );
+        let cancel = Cancel::new(console.clone(), link.clone(), journal.clone());
+        let listening = tokio::spawn(cancel.clone().listen(instructions));
+        let job = sequence::Job {
+            root: workdir.root().to_owned(),
+            assignment: input.work.assignment,
+            host_name: input.runtime_info.identifier.host_name,
+            server_url: input.server.configured_url,
+            server,
+            console,
+            streaming: &streaming,
+            children,
+            cancel,
+            link,
+            journal,
+        };
+        job.run().await;
+        listening.abort();
+        streaming.stop();
+        Ok(())
+    })
+}
+
+fn started(input: &RunnerInput) -> Started {
+    let mut runtime_info = input.runtime_info.clone();
+    runtime_info.cookie = None;
+    Started {
+        at: Timestamp::now(),
+        pid: i32::try_from(std::process::id()).unwrap_or_default(),
+        job_identifier: input.work.assignment.job_identifier.clone(),
+        runtime_info,
+        server: input.server.clone(),
+        console_charset: input.work.console_log_charset.clone(),
+    }
+}
+
+async fn connect(workdir: &WorkDir, input: &RunnerInput) -> Result<JobServer, SetUpError> {
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        connection: ConnectionArguments,
+    }
+    let words = std::iter::once("run-job").chain(input.server.arguments.iter().map(String::as_str));
+    let settings = Words::try_parse_from(words)?.connection.validate()?;
+    let connection = Connection::open(workdir, &settings).await?;
+    Ok(JobServer::new(
+        connection.client().clone(),
+        ServerConnection {
+            base_url: connection.base_url().to_owned(),
+            ..input.server.clone()
+        },
+        input.runtime_info.clone(),
+        input.work.assignment.job_identifier.clone(),
+        PathBuf::from(workdir.root()),
+    ))
+}
+
+// === impl Journal ===
+
+impl Journal {
+    /// Writes an event down. A journal that cannot be written is no reason to end a job: at worst
+    /// something is said or sent twice after a crash.
+    fn note(&self, event: &Event) {
+        let mut journal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = journal.append(event) {
+            tracing::error!(%error, "The job goes on without it");
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The order of a job: which line, which report, which step comes after which. GoCD's, to the
+//! letter.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use journeyman_protocol::{
+    agent::RuntimeStatus,
+    console::Tag,
+    job::{JobResult, JobState},
+    work::BuildAssignment,
+};
+use thiserror::Error;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Journal, Link,
+    cancel::{Cancel, ChildProcesses, end_what_is_left},
+    tasks::run_all,
+};
+use crate::job::{
+    artifacts,
+    channel::Phase,
+    console::Console,
+    containment::Children,
+    environment::Environment,
+    journal::Event,
+    materials::{self, MaterialContext, delete_content},
+    server::{CallError, JobServer},
+    streaming::Streaming,
+    tasks::{self, TaskContext},
+};
+
+/// How long a report waits for a server that answers but refuses the console before it. The lines
+/// are tried on meanwhile and afterwards.
+const CONSOLE_BEFORE_REPORT: Duration = Duration::from_secs(10);
+/// The same at the end of the job.
+const CONSOLE_AT_END: Duration = Duration::from_secs(60);
+/// Pauses between attempts to reach a server that is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a last report that was refused waits for the agent to get another cookie or token.
+const NEW_CREDENTIALS: Duration = Duration::from_secs(30);
+/// Time for what a job has left behind to end when asked.
+const GRACE_AT_END: Duration = Duration::from_secs(2);
+
+/// A job with all it needs.
+pub(super) struct Job<'a> {
+    /// The agent's working directory, absolute.
+    pub(super) root: PathBuf,
+    pub(super) assignment: BuildAssignment,
+    pub(super) host_name: String,
+    /// What jobs see as `GO_SERVER_URL`.
+    pub(super) server_url: String,
+    pub(super) server: JobServer,
+    pub(super) console: Console,
+    pub(super) streaming: &'a Streaming,
+    pub(super) children: Children,
+    pub(super) cancel: Cancel,
+    pub(super) link: Link,
+    pub(super) journal: Journal,
+}
+
+/// How the steps before the last report came out.
+enum Ended {
+    /// With this result.
+    With(JobResult),
+    /// The server wants none of it any more.
+    Ignored,
+}
+
+/// What ends a job before its time. The text is what the console shows.
+#[derive(Debug, Error)]
+enum JobError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("{0}")]
+    Step(String),
+}
+
+impl Job<'_> {
+    /// Runs the job to its last report.
+    pub(super) async fn run(self) {
+        let ended = match self.steps().await {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.console.line(Tag::Err, &error.to_string());
+                Ended::With(JobResult::Failed)
+            }
+        };
+        self.cancel.finished().await;
+        let left = blocking(|| end_what_is_left(GRACE_AT_END))
+            .await
+            .unwrap_or(0);
+        if left > 0 {
+            tracing::error!(left, "Processes of the job could not be ended");
+        }
+        let ended = match (ended, self.console.broken()) {
+            // Lines are missing: nobody may take this job for a good one.
+            (Ended::With(_), Some(_)) => Ended::With(JobResult::Failed),
+            (ended, _) => ended,
+        };
+        self.enter(Phase::Reporting);
+        self.line(
+            Tag::Completed,
+            format_args!("[go] Job completed {}", self.place()),
+        );
+        self.flush(CONSOLE_AT_END).await;
+        self.report_end(&ended).await;
+        self.flush(CONSOLE_AT_END).await;
+        self.enter(Phase::Done);
+    }
+
+    async fn steps(&self) -> Result<Ended, JobError> {
+        if self.is_ignored().await? {
+            return Ok(self.ignored().await);
+        }
+        let now = self
+            .console
+            .now()
+            .strftime("%Y-%m-%d %H:%M:%S %Z")
+            .to_string();
+        self.line(Tag::Notice, format_args!("[go] Job Started: {now}"));
+        self.line(
+            Tag::Prep,
+            format_args!("[go] Start to prepare {}", self.place()),
+        );
+        self.report(JobState::Preparing).await?;
+        let environment = self.prepare().await?;
+        if self.is_ignored().await? {
+            return Ok(self.ignored().await);
+        }
+        self.line(
+            Tag::Notice,
+            format_args!("[go] Start to build {}", self.place()),
+        );
+        self.report(JobState::Building).await?;
+        self.enter(Phase::Building);
+        let result = self.build(environment).await?;
+        self.flush(CONSOLE_BEFORE_REPORT).await;
+        self.call(|| self.server.report_completing(self.status(), result))
+            .await?;
+        if self.is_ignored().await? {
+            return Ok(Ended::With(result));
+        }
+        let tag = match result {
+            JobResult::Passed => Tag::JobPass,
+            _ => Tag::JobFail,
+        };
+        let word = result.lower_case();
+        self.line(tag, format_args!("[go] Current job status: {word}"));
+        self.report(JobState::Completing).await?;
+        self.enter(Phase::Completing);
+        self.line(
+            Tag::Publish,
+            format_args!("[go] Start to upload {}", self.place()),
+        );
+        let published =
+            artifacts::publish(&self.assignment, &self.server, &self.console, &self.root).await;
+        Ok(Ended::With(if published {
+            result
+        } else {
+            JobResult::Failed
+        }))
+    }
+
+    /// Working directory, materials, environment.
+    async fn prepare(&self) -> Result<Arc<Environment>, JobError> {
+        self.refuse_what_is_unsupported()?;
+        let base = self.assignment.build_working_directory.clone();
+        let dir = self.root.join(&base);
+        if self.assignment.clean_working_directory && dir.exists() {
+            self.line(
+                Tag::Notice,
+                format_args!(
+                    "[go] Cleaning working directory \"{}\" since stage is configured to clean \
+                     working directory",
+                    dir.display()
+                ),
+            );
+            let cleaned = dir.clone();
+            blocking(move || delete_content(&cleaned)).await?.map_err(|error| {
+                JobError::Step(format!(
+                    "Clean working directory is set to true. Unable to clean working directory for \
+                     agent: {}, with error: {error}",
+                    dir.display()
+                ))
+            })?;
+        }
+        make_directory(&dir)?;
+        if self.assignment.fetch_materials {
+            self.update_materials(base).await?;
+        } else {
+            self.line(
+                Tag::Prep,
+                format_args!(
+                    "[go] Skipping material update since stage is configured not to fetch materials"
+                ),
+            );
+        }
+        let environment = Environment::new(&self.server_url, &self.assignment.initial_context);
+        let mask = environment.mask();
+        let mut lines = environment.report(|name| std::env::var_os(name).is_some());
+        if let Some(last) = lines.last_mut() {
+            last.push('\n');
+        }
+        for line in lines {
+            self.console.line(Tag::Prep, &mask.apply(&line));
+        }
+        Ok(Arc::new(environment))
+    }
+
+    fn refuse_what_is_unsupported(&self) -> Result<(), JobError> {
+        let materials = &self.assignment.material_revisions.revisions;
+        let tasks = self.assignment.builders.iter().find_map(tasks::unsupported);
+        let material = materials
+            .iter()
+            .filter(|_| self.assignment.fetch_materials)
+            .find_map(|revision| materials::unsupported(&revision.material));
+        match tasks.or(material) {
+            Some(why) => Err(JobError::Step(why)),
+            None => Ok(()),
+        }
+    }
+
+    async fn update_materials(&self, base: PathBuf) -> Result<(), JobError> {
+        let context = MaterialContext {
+            console: self.console.clone(),
+            children: self.children.clone(),
+            root: self.root.clone(),
+            base,
+        };
+        let revisions = self.assignment.material_revisions.clone();
+        self.cancel.in_materials();
+        let updated = blocking(move || materials::update(&revisions, &context)).await?;
+        self.cancel.in_nothing();
+        match updated {
+            // A checkout that a cancel broke off is no failure: the server says so in a moment.
+            Err(_) if self.cancel.has_begun() => Ok(()),
+            Err(error) => Err(JobError::Step(error.to_string())),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn build(&self, environment: Arc<Environment>) -> Result<JobResult, JobError> {
+        let context = TaskContext {
+            console: self.console.clone(),
+            mask: environment.mask(),
+            environment,
+            children: self.children.clone(),
+            root: self.root.clone(),
+            kill: Arc::new(ChildProcesses::new(self.console.clone())),
+        };
+        let (builders, cancel) = (self.assignment.builders.clone(), self.cancel.clone());
+        blocking(move || run_all(&builders, &context, &cancel)).await
+    }
+
+    async fn ignored(&self) -> Ended {
+        self.line(
+            Tag::Notice,
+            format_args!("[go] Job is cancelled {}", self.place()),
+        );
+        self.flush(CONSOLE_BEFORE_REPORT).await;
+        Ended::Ignored
+    }
+
+    async fn report_end(&self, ended: &Ended) {
+        let result = match ended {
+            Ended::With(result) => *result,
+            Ended::Ignored => JobResult::Cancelled,
+        };
+        self.link.result(result);
+        self.journal.note(&Event::Result { result });
+        let deadline = Instant::now() + NEW_CREDENTIALS;
+        let accepted = loop {
+            let credentials = self.server.credentials();
+            let reported = self
+                .call(|| async {
+                    match ended {
+                        Ended::With(result) => {
+                            self.server.report_completed(self.status(), *result).await
+                        }
+                        Ended::Ignored => {
+                            self.server
+                                .report_status(self.status(), JobState::Completed)
+                                .await
+                        }
+                    }
+                })
+                .await;
+            let Err(error) = reported else { break true };
+            tracing::error!(%error, "The last report was refused");
+            // The agent may be about to get a new cookie; then it is worth saying again.
+            while self.server.credentials() == credentials && Instant::now() < deadline {
+                sleep(FIRST_PAUSE).await;
+            }
+            if Instant::now() >= deadline {
+                break false;
+            }
+        };
+        self.journal.note(&Event::Reported { accepted });
+    }
+
+    async fn report(&self, state: JobState) -> Result<(), CallError> {
+        self.flush(CONSOLE_BEFORE_REPORT).await;
+        self.call(|| self.server.report_status(self.status(), state))
+            .await
+    }
+
+    async fn is_ignored(&self) -> Result<bool, CallError> {
+        self.call(|| self.server.is_ignored(self.status())).await
+    }
+
+    /// Makes a call, again and again while the server is away.
+    async fn call<T, F>(&self, call: impl Fn() -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match call().await {
+                Err(error) if error.is_outage() => {
+                    tracing::warn!(%error, again_in = ?pause, "The server is away");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn flush(&self, patience: Duration) {
+        if self.streaming.flush(patience).await.is_err() {
+            tracing::warn!("The server refuses console lines; going on without waiting for it");
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.link.phase(phase);
+        self.journal.note(&Event::Phase { phase });
+    }
+
+    fn status(&self) -> RuntimeStatus {
+        self.link.runtime_status()
+    }
+
+    fn line(&self, tag: Tag, text: fmt::Arguments<'_>) {
+        self.console.line(tag, &text.to_string());
+    }
+
+    /// Which job on which machine and where, as lines have it.
+    fn place(&self) -> String {
+        format!(
+            "{} on {} [{}]",
+            self.assignment.job_identifier.display_locator(),
+            self.host_name,
+            self.root.display()
+        )
+    }
+}
+
+fn make_directory(dir: &Path) -> Result<(), JobError> {
+    std::fs::create_dir_all(dir).map_err(|error| {
+        tracing::error!(%error, dir = %dir.display(), "Cannot make the working directory");
+        JobError::Step(format!(
+            "Unable to create working directory for agent: {}",
+            dir.display()
+        ))
+    })
+}
+
+/// Work that blocks, on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JobError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| JobError::Step(format!("[go] The job runner failed: {error}")))
+}

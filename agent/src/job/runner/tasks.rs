@@ -1,0 +1,70 @@
+//! The tasks of a job, one after the other.
+
+use std::{sync::Arc, time::Instant};
+
+use journeyman_protocol::{
+    builder::{Builder, RunIf},
+    console::Tag,
+    job::JobResult,
+};
+
+use super::cancel::{Cancel, ChildProcesses};
+use crate::job::{
+    console::Console,
+    tasks::{self, Outcome, TaskContext},
+};
+
+/// Runs the tasks whose conditions hold, and returns the result of the job so far. Blocks.
+pub(super) fn run_all(builders: &[Builder], context: &TaskContext, cancel: &Cancel) -> JobResult {
+    let mut result = JobResult::Passed;
+    for builder in builders {
+        if cancel.has_begun() {
+            break;
+        }
+        let conditions = builder
+            .attributes()
+            .map_or(&[][..], |attributes| attributes.conditions.as_slice());
+        if !RunIf::allows(conditions, result) {
+            continue;
+        }
+        // Each task has its own way to be killed: asked first, and made at a second call.
+        let context = TaskContext {
+            kill: Arc::new(ChildProcesses::new(context.console.clone())),
+            ..context.clone()
+        };
+        let begun = Instant::now();
+        cancel.in_task(builder, &context);
+        let console = &context.console;
+        console.line(
+            Tag::TaskStart,
+            &format!("[go] Task: {}", tasks::description(builder)),
+        );
+        let outcome = tasks::run(builder, &context);
+        cancel.in_nothing();
+        if !outcome.passed {
+            result = JobResult::Failed;
+        }
+        let cancelled = cancel.has_begun();
+        status_line(console, outcome, begun.elapsed().as_millis(), cancelled);
+    }
+    if cancel.has_begun() {
+        JobResult::Cancelled
+    } else {
+        result
+    }
+}
+
+fn status_line(console: &Console, outcome: Outcome, milliseconds: u128, cancelled: bool) {
+    let (word, tag) = if outcome.passed {
+        ("passed", Tag::TaskPass)
+    } else {
+        ("failed", Tag::TaskFail)
+    };
+    let code = outcome
+        .exit_code
+        .map_or(String::new(), |code| format!(" (exit code: {code})"));
+    console.line(
+        if cancelled { Tag::TaskCancelled } else { tag },
+        &format!("[go] Task status: {word} ({milliseconds} ms){code}"),
+    );
+}

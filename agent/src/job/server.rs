@@ -1,0 +1,334 @@
+//! The calls that a job makes to its server: status reports, console, files.
+
+use std::{path::PathBuf, time::Duration};
+
+use journeyman_protocol::{
+    agent::{AgentRuntimeInfo, BuildingInfo, RuntimeStatus},
+    extension, files, gson,
+    job::{JobIdentifier, JobResult, JobState},
+    remoting::{
+        self, Action, IsIgnoredRequest, ReportCompleteStatusRequest, ReportCurrentStatusRequest,
+    },
+    secret::Secret,
+};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
+use thiserror::Error;
+
+use super::channel::ServerConnection;
+
+/// A report or question may take this long before it counts as a network failure.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same for a part of the console: a GoCD server that did take it would get it twice.
+const CONSOLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Files of the agent's identity, relative to its working directory.
+const TOKEN: &str = "config/token";
+const COOKIE: &str = "config/cookie";
+
+/// A call that did not work.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// No answer came; the call may be repeated.
+    #[error("cannot reach the server at {url}")]
+    Network {
+        url: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server answered, but not with success. The text is what GoCD's agent prints.
+    #[error(
+        "org.apache.http.client.ClientProtocolException: The server returned an error with status \
+         code {} ({}); please check the server logs for the corresponding error.",
+        .status.as_u16(),
+        .status.canonical_reason().unwrap_or("Unknown")
+    )]
+    Refused { status: StatusCode },
+    /// The answer makes no sense.
+    #[error("the server's answer to {action} is not understood: {answer}")]
+    Answer {
+        action: &'static str,
+        answer: String,
+    },
+    /// The call could not even be written.
+    #[error("cannot write the call to the server")]
+    Write(#[source] serde_json::Error),
+}
+
+/// What a console upload came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleAnswer {
+    /// Stored; with our own server, how much it has now.
+    Stored { length: Option<u64> },
+    /// Our own server has only this much.
+    Behind { length: u64 },
+}
+
+/// The server as one job sees it.
+#[derive(Clone)]
+pub struct JobServer {
+    client: reqwest::Client,
+    connection: ServerConnection,
+    runtime_info: AgentRuntimeInfo,
+    job: JobIdentifier,
+    /// The agent's working directory.
+    root: PathBuf,
+}
+
+// === impl CallError ===
+
+impl CallError {
+    /// Whether to try again for as long as it takes: nobody answered, or a proxy or a server that
+    /// is busy with itself did.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Network { .. } => true,
+            Self::Refused { status } => matches!(
+                *status,
+                StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+            Self::Answer { .. } | Self::Write(_) => false,
+        }
+    }
+}
+
+// === impl JobServer ===
+
+impl JobServer {
+    /// `root` is the agent's working directory, where token and cookie are read at each call: the
+    /// agent may renew them while the job runs.
+    pub fn new(
+        client: reqwest::Client,
+        connection: ServerConnection,
+        runtime_info: AgentRuntimeInfo,
+        job: JobIdentifier,
+        root: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            client,
+            connection,
+            runtime_info,
+            job,
+            root: root.into(),
+        }
+    }
+
+    pub fn job(&self) -> &JobIdentifier {
+        &self.job
+    }
+
+    /// Whether the server is Journeyman's own.
+    pub fn is_journeyman(&self) -> bool {
+        self.connection.is_journeyman
+    }
+
+    /// Asks whether the job was cancelled or rescheduled.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn is_ignored(&self, status: RuntimeStatus) -> Result<bool, CallError> {
+        let request = IsIgnoredRequest {
+            agent_runtime_info: self.runtime_info(status),
+            job_identifier: self.job.clone(),
+        };
+        let answer = self.call(Action::IsIgnored, &request).await?;
+        remoting::read_is_ignored(&answer).ok_or_else(|| CallError::Answer {
+            action: "is_ignored",
+            answer: answer.chars().take(200).collect(),
+        })
+    }
+
+    /// Says how far the job is.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn report_status(
+        &self,
+        status: RuntimeStatus,
+        state: JobState,
+    ) -> Result<(), CallError> {
+        let request = ReportCurrentStatusRequest {
+            agent_runtime_info: self.runtime_info(status),
+            job_identifier: self.job.clone(),
+            job_state: state,
+        };
+        self.call(Action::ReportCurrentStatus, &request)
+            .await
+            .map(drop)
+    }
+
+    /// Says how the job has ended, before artifacts are published.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn report_completing(
+        &self,
+        status: RuntimeStatus,
+        result: JobResult,
+    ) -> Result<(), CallError> {
+        self.report_result(Action::ReportCompleting, status, result)
+            .await
+    }
+
+    /// Says how the job has ended, as the last of all.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn report_completed(
+        &self,
+        status: RuntimeStatus,
+        result: JobResult,
+    ) -> Result<(), CallError> {
+        self.report_result(Action::ReportCompleted, status, result)
+            .await
+    }
+
+    async fn report_result(
+        &self,
+        action: Action,
+        status: RuntimeStatus,
+        result: JobResult,
+    ) -> Result<(), CallError> {
+        let request = ReportCompleteStatusRequest {
+            agent_runtime_info: self.runtime_info(status),
+            job_identifier: self.job.clone(),
+            job_result: result,
+        };
+        self.call(action, &request).await.map(drop)
+    }
+
+    /// Adds lines to the job's console at the server. `offset` is where they begin in the whole
+    /// console, in bytes.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn put_console(
+        &self,
+        offset: u64,
+        lines: Vec<u8>,
+        charset: &str,
+    ) -> Result<ConsoleAnswer, CallError> {
+        let url = format!(
+            "{}{}?{}=1&{}={}",
+            self.connection.base_url,
+            files::console_path(&self.job),
+            files::ATTEMPT,
+            files::BUILD_ID,
+            self.job.build_id
+        );
+        let mut request = self
+            .request(Method::PUT, &url)
+            .timeout(CONSOLE_TIMEOUT)
+            .header("Content-Type", format!("text/plain; charset={charset}"))
+            .header(files::X_GO_ARTIFACT_SIZE, lines.len());
+        if self.connection.is_journeyman {
+            request = request.header(extension::JOURNEYMAN_CONSOLE_OFFSET, offset);
+        }
+        let answer = self.send(request.body(lines), &url).await?;
+        let length = answer
+            .headers()
+            .get(extension::JOURNEYMAN_CONSOLE_LENGTH)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.parse().ok());
+        match (answer.status(), length) {
+            (StatusCode::CONFLICT, Some(length)) => Ok(ConsoleAnswer::Behind { length }),
+            (status, length) if status.is_success() => Ok(ConsoleAnswer::Stored { length }),
+            (status, _) => Err(CallError::Refused { status }),
+        }
+    }
+
+    /// A request for a file of a job; `path_and_query` begins after the server's base URL.
+    pub(crate) fn file_request(&self, method: Method, path_and_query: &str) -> RequestBuilder {
+        self.request(
+            method,
+            &format!("{}{path_and_query}", self.connection.base_url),
+        )
+    }
+
+    fn request(&self, method: Method, url: &str) -> RequestBuilder {
+        self.client
+            .request(method, url)
+            .header(
+                remoting::X_AGENT_GUID,
+                self.runtime_info.identifier.uuid.as_str(),
+            )
+            .header(remoting::AUTHORIZATION, sensitive(&self.token()))
+    }
+
+    async fn send(&self, request: RequestBuilder, url: &str) -> Result<Response, CallError> {
+        request.send().await.map_err(|source| CallError::Network {
+            url: url.to_owned(),
+            source: source.without_url(),
+        })
+    }
+
+    async fn call<R: Serialize>(&self, action: Action, body: &R) -> Result<String, CallError> {
+        let body = gson::to_vec(body).map_err(CallError::Write)?;
+        let url = format!("{}{}", self.connection.base_url, action.path());
+        let request = self
+            .request(Method::POST, &url)
+            .timeout(CALL_TIMEOUT)
+            .header("Accept", remoting::ACCEPT)
+            .header("Content-Type", remoting::REQUEST_CONTENT_TYPE)
+            .body(body);
+        let answer = self.send(request, &url).await?;
+        let status = answer.status();
+        if status.as_u16() >= 300 {
+            return Err(CallError::Refused { status });
+        }
+        answer.text().await.map_err(|source| CallError::Network {
+            url,
+            source: source.without_url(),
+        })
+    }
+
+    fn runtime_info(&self, status: RuntimeStatus) -> AgentRuntimeInfo {
+        AgentRuntimeInfo {
+            runtime_status: status,
+            building_info: BuildingInfo::of(&self.job),
+            usable_space: self.usable_space(),
+            cookie: self
+                .read_identity(COOKIE)
+                .or_else(|| self.runtime_info.cookie.clone()),
+            ..self.runtime_info.clone()
+        }
+    }
+
+    /// What calls are made with now; when it changes, a refused call is worth repeating.
+    pub(crate) fn credentials(&self) -> (Option<Secret>, Secret) {
+        (self.read_identity(COOKIE), self.token())
+    }
+
+    fn token(&self) -> Secret {
+        self.read_identity(TOKEN).unwrap_or_default()
+    }
+
+    fn read_identity(&self, name: &str) -> Option<Secret> {
+        let text = std::fs::read_to_string(self.root.join(name)).ok()?;
+        let text = text.trim();
+        (!text.is_empty()).then(|| Secret::from(text))
+    }
+
+    fn usable_space(&self) -> i64 {
+        // The folder that GoCD looks at may not be there before the first job.
+        let space = |path: PathBuf| {
+            nix::sys::statvfs::statvfs(&path)
+                .ok()
+                .map(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()))
+        };
+        space(self.root.join("pipelines"))
+            .or_else(|| space(self.root.clone()))
+            .and_then(|bytes| i64::try_from(bytes).ok())
+            .unwrap_or(self.runtime_info.usable_space)
+    }
+}
+
+fn sensitive(token: &Secret) -> reqwest::header::HeaderValue {
+    // A token that no header can carry is answered like a wrong one.
+    let mut value = reqwest::header::HeaderValue::from_str(token.expose())
+        .unwrap_or_else(|_| reqwest::header::HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}

@@ -1,0 +1,163 @@
+//! Exec tasks: a program with its arguments, no shell.
+
+use std::{
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use journeyman_protocol::console::Tag;
+
+use super::{
+    Outcome, TaskContext,
+    executable::{find, search_path},
+    output::{End, Pipe, Pumps},
+    spawn::in_own_session,
+};
+
+/// How long a task waits, after its own process has ended, for background processes that still
+/// hold its output. GoCD waits for ever, so a forgotten daemon hangs its job; ten minutes are
+/// longer than anything that is meant to be waited for.
+const OUTPUT_LIMIT: Duration = Duration::from_secs(600);
+
+/// What an exec task runs.
+pub(crate) struct ExecTask<'a> {
+    pub(crate) command: &'a str,
+    pub(crate) args: &'a [String],
+    /// Relative to the agent's working directory, or absolute.
+    pub(crate) working_dir: &'a Path,
+    /// A line of output equal to this, trimmed and in any letter case, fails the task.
+    pub(crate) error_string: &'a str,
+}
+
+/// Runs the task to its end and says how it went. Blocks.
+pub(crate) fn run(task: &ExecTask<'_>, context: &TaskContext) -> Outcome {
+    let working_dir = context.root.join(task.working_dir);
+    if !working_dir.is_dir() {
+        context.console.line(
+            Tag::Err,
+            &format!(
+                "Working directory \"{}\" is not a directory!",
+                normal(&working_dir).display()
+            ),
+        );
+        return Outcome::FAILED;
+    }
+    match execute(task, &working_dir, context) {
+        Ok((status, error_seen)) => judge(status, error_seen),
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                command = task.command,
+                "Task was not started"
+            );
+            print_start_failure(task, context);
+            Outcome::FAILED
+        }
+    }
+}
+
+fn execute(
+    task: &ExecTask<'_>,
+    working_dir: &Path,
+    context: &TaskContext,
+) -> std::io::Result<(ExitStatus, bool)> {
+    let program = find(task.command, working_dir).ok_or(std::io::ErrorKind::NotFound)?;
+    let mut command = Command::new(program);
+    command
+        .arg0(task.command)
+        .args(task.args)
+        .current_dir(working_dir)
+        .envs(context.environment.overlay())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // A pipe that is closed at once, as GoCD's, and not /dev/null: programs can tell.
+    let (closed, unused) = std::io::pipe()?;
+    drop(unused);
+    command.stdin(closed);
+    let mut child = context.children.spawn(|| in_own_session(&mut command))?;
+    // The command holds this side's copy of the closed pipe.
+    drop(command);
+    let error_seen = Arc::new(AtomicBool::new(false));
+    let mut pipes = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        pipes.push(Pipe {
+            reader: Box::new(stdout),
+            stream: context.console.stream(Tag::Out, "", context.mask.clone()),
+            on_line: watch_for(task.error_string, &error_seen),
+        });
+    }
+    if let Some(stderr) = child.stderr.take() {
+        pipes.push(Pipe {
+            reader: Box::new(stderr),
+            stream: context.console.stream(Tag::Err, "", context.mask.clone()),
+            on_line: watch_for(task.error_string, &error_seen),
+        });
+    }
+    let pumps = Pumps::start(pipes, context.console.charset());
+    let status = context.children.wait(&mut child)?;
+    if pumps?.wait(OUTPUT_LIMIT) == End::GivenUp {
+        context.console.line(
+            Tag::Err,
+            &format!(
+                "[go] The task has ended, but a process it left behind still holds its output \
+                 after {} minutes. The job goes on without it.",
+                OUTPUT_LIMIT.as_secs() / 60
+            ),
+        );
+    }
+    Ok((status, error_seen.load(Ordering::Relaxed)))
+}
+
+fn watch_for(error_string: &str, seen: &Arc<AtomicBool>) -> Box<dyn FnMut(&str) + Send> {
+    if error_string.is_empty() {
+        return Box::new(|_| {});
+    }
+    let (wanted, seen) = (error_string.to_lowercase(), Arc::clone(seen));
+    Box::new(move |line| {
+        let line = line.trim_matches(|c| c <= ' ');
+        // Comparing lengths first keeps this cheap for the lines of a whole build.
+        if line.len() <= 2 * wanted.len() && line.to_lowercase() == wanted {
+            seen.store(true, Ordering::Relaxed);
+        }
+    })
+}
+
+fn judge(status: ExitStatus, error_seen: bool) -> Outcome {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(-1);
+    Outcome {
+        passed: code == 0 && !error_seen,
+        exit_code: (code != 0).then_some(code),
+    }
+}
+
+fn print_start_failure(task: &ExecTask<'_>, context: &TaskContext) {
+    let mut words = vec![task.command];
+    words.extend(task.args.iter().map(String::as_str));
+    let first = format!(
+        "Error happened while attempting to execute '{}'. \nPlease make sure [{}] can be executed \
+         on this agent.\n",
+        words.join(" "),
+        task.command
+    );
+    let second = format!(
+        "[Debug Information] Environment variable PATH: {}",
+        search_path().display()
+    );
+    context.console.line(Tag::Err, &context.mask.apply(&first));
+    context.console.line(Tag::Err, &context.mask.apply(&second));
+}
+
+/// The path without `.` and empty parts, as people write it.
+fn normal(path: &Path) -> PathBuf {
+    path.components().collect()
+}
