@@ -107,7 +107,7 @@ async fn bury(
     let server_url = started.map_or(&connection.configured_url, |started| {
         &started.server.configured_url
     });
-    end_leftovers(run, server_url.clone(), reaper.runners()).await;
+    end_leftovers(run, server_url.clone(), reaper).await;
 
     let is_journeyman =
         connection.is_journeyman || started.is_some_and(|started| started.server.is_journeyman);
@@ -175,13 +175,14 @@ async fn bury(
     tracing::info!(job = run.job.locator(), %result, accepted, "Reported the end of a dead job");
 }
 
-async fn end_leftovers(run: &Run, server_url: String, known: Vec<i32>) {
+async fn end_leftovers(run: &Run, server_url: String, reaper: &Reaper) {
     let job = run.job.clone();
+    let (adopter, known) = (reaper.adopter(), reaper.runners());
     let ended = tokio::task::spawn_blocking(move || {
         Leftovers {
             job: &job,
             server_url: &server_url,
-            adopter: std::process::id().cast_signed(),
+            adopter,
             known: &known,
         }
         .end(GRACE)

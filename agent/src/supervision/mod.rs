@@ -16,3 +16,6 @@ mod reporting;
 mod start;
 
 pub use process::{AgentOptions, Ending, StartError, run};
+
+#[cfg(test)]
+mod tests;

@@ -118,7 +118,6 @@ pub async fn run(options: AgentOptions) -> Result<Ending, StartError> {
         folder = %workdir.root().display(),
         "Agent started"
     );
-    Reaper::adopt_orphans();
     let settings = Arc::new(Settings::from_properties(&Properties::of_process()));
     let template = describe(&workdir, &options)?;
     tokio::select! {
@@ -163,7 +162,7 @@ async fn live(
         session,
         lifecycle,
         settings,
-        reaper: Arc::default(),
+        reaper: Arc::new(Reaper::adopting_orphans()),
         found: Arc::new(Mutex::new(found.into())),
     };
     let mut loops = spawn_loops(&agent);

@@ -28,7 +28,11 @@ use tokio::{
 #[derive(Debug, Default)]
 pub(super) struct Reaper {
     runners: Mutex<HashMap<i32, oneshot::Sender<String>>>,
+    adopts_orphans: bool,
 }
+
+/// A process id that no process has.
+const NOBODY: i32 = -1;
 
 /// A runner that was started, and how it ends, in words.
 pub(super) struct Started {
@@ -38,9 +42,23 @@ pub(super) struct Started {
 
 impl Reaper {
     /// Makes this process the one that orphans below it fall to.
-    pub(super) fn adopt_orphans() {
-        if let Err(error) = prctl::set_child_subreaper(true) {
-            tracing::warn!(%error, "Cannot become a child subreaper: orphans of jobs will not be found");
+    pub(super) fn adopting_orphans() -> Self {
+        let result = prctl::set_child_subreaper(true);
+        if let Err(error) = &result {
+            tracing::warn!(%error, "Cannot become a child subreaper: some orphans of jobs will not be found");
+        }
+        Self {
+            adopts_orphans: result.is_ok(),
+            ..Self::default()
+        }
+    }
+
+    /// The process whose children, but for the runners, are orphans of dead runners.
+    pub(super) fn adopter(&self) -> i32 {
+        if self.adopts_orphans {
+            std::process::id().cast_signed()
+        } else {
+            NOBODY
         }
     }
 
