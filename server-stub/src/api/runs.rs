@@ -144,9 +144,12 @@ async fn summary(
     let mut jobs = Vec::new();
     let mut waiting = Vec::new();
     let mut page = format!("{base}/pipelines");
+    let mut all_passed = true;
     for stage in &view.stages {
+        let passed_before = all_passed;
+        all_passed &= stage.row.as_ref().is_some_and(|row| row.state == "Passed");
         let Some(row) = &stage.row else {
-            if stage.can_run {
+            if stage.can_run && passed_before {
                 waiting.push(stage.name.clone());
             }
             continue;

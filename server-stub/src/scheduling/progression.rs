@@ -87,6 +87,11 @@ pub(super) async fn start_stage(
     .bind(now)
     .fetch_one(&mut *connection)
     .await?;
+    // Whatever it waited for, this is what it does now.
+    sqlx::query("UPDATE pipeline_runs SET waiting_stage = NULL WHERE id = $1")
+        .bind(run.id)
+        .execute(&mut *connection)
+        .await?;
     let environment = run
         .definition
         .environment

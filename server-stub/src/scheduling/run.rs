@@ -51,6 +51,8 @@ pub struct Run {
     pub forced: bool,
     pub definition: RunDefinition,
     pub revisions: MaterialRevisions,
+    /// The stage that would be next, but is active in another run.
+    pub waiting_stage: Option<String>,
     /// Milliseconds since the epoch.
     pub scheduled_at: i64,
 }
@@ -68,6 +70,7 @@ pub(super) struct RunRow {
     definition: String,
     material_revisions: String,
     scheduled_at: i64,
+    waiting_stage: Option<String>,
 }
 
 impl TryFrom<RunRow> for Run {
@@ -78,6 +81,7 @@ impl TryFrom<RunRow> for Run {
         Ok(Self {
             definition: decode(&format!("the definition of {name}"), &row.definition)?,
             revisions: decode(&format!("the materials of {name}"), &row.material_revisions)?,
+            waiting_stage: row.waiting_stage,
             id: row.id,
             pipeline: row.pipeline,
             counter: row.counter,

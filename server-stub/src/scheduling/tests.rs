@@ -536,6 +536,7 @@ async fn a_newer_run_waits_until_the_stage_is_free() {
         scene.complete(&other, &job, JobResult::Passed).await;
     }
     assert_eq!(Scene::states(&scene.view(2).await)[1], ("pack", "-", 0));
+    assert!(scene.view(2).await.is_active());
     // A server that is started anew leaves it as it is.
     resume(scene.app()).await.unwrap();
     assert_eq!(Scene::states(&scene.view(2).await)[1], ("pack", "-", 0));

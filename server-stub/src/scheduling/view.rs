@@ -101,11 +101,12 @@ pub async fn artifacts_of(
 }
 
 impl RunView {
-    /// Whether something of it runs or waits for an agent.
+    /// Whether something of it runs, or will without a person: a job waits for an agent, or a
+    /// stage for another run.
     #[must_use]
     pub fn is_active(&self) -> bool {
         let mut rows = self.stages.iter().filter_map(|stage| stage.row.as_ref());
-        rows.any(StageRow::is_active)
+        self.run.waiting_stage.is_some() || rows.any(StageRow::is_active)
     }
 
     /// One word for the whole run: the state of the last stage that has run.
