@@ -74,7 +74,7 @@ impl Lifecycle {
                         event = refused.event,
                         "Refused a transition"
                     );
-                    *state = refused.state;
+                    *state = *refused.state;
                     accepted = false;
                 }
             }

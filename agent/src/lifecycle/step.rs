@@ -21,7 +21,7 @@ pub struct Step {
 #[error("{event} is not possible while {}", .state.name())]
 pub struct IllegalTransition {
     /// The state as it was.
-    pub state: State,
+    pub state: Box<State>,
     /// Name of the event.
     pub event: &'static str,
 }
@@ -344,7 +344,10 @@ impl State {
     }
 
     fn refuse(self, event: &'static str) -> IllegalTransition {
-        IllegalTransition { state: self, event }
+        IllegalTransition {
+            state: Box::new(self),
+            event,
+        }
     }
 }
 

@@ -97,7 +97,7 @@ fn effect_name(effect: &Effect) -> &'static str {
 fn refused(state: State, event: Event) {
     let before = state.clone();
     let error = state.step(event).unwrap_err();
-    assert_eq!(error.state, before, "a refused event changes nothing");
+    assert_eq!(*error.state, before, "a refused event changes nothing");
 }
 
 #[test]
