@@ -235,6 +235,7 @@ fn a_pending_agent_is_enabled_by_rest_disabled_and_deleted() {
     assert_eq!(api.wait_for_result(&job).result, "Passed");
 
     // Deleted, it comes back as pending under its old name without anybody touching its machine.
+    api.wait_for_agent(&uuid, "Enabled", "Idle");
     chain.stop();
     assert!(api.configure_agent(&uuid, "Disabled").status.is_success());
     let path = format!("/api/agents/{uuid}");
