@@ -93,7 +93,8 @@ fn prepare() -> Result<(WorkDir, Lock), PrepareError> {
             PrepareError::Lock(error)
         }
     })?;
-    logging::start(&workdir.launcher_log(), Terminal::if_watched())?;
+    // There are few lines, and whoever started the bootstrapper waits for them.
+    logging::start(&workdir.launcher_log(), Terminal::Echo)?;
     ImageVariables::from_environment(|name| env::var_os(name)).append_to_file(&workdir)?;
     Ok((workdir, lock))
 }
