@@ -11,13 +11,16 @@ use journeyman_host::{
 };
 use journeyman_protocol::{
     extension,
-    registration::{Certificate, REGISTRATION_PATH},
+    registration::{Certificate, REGISTRATION_PATH, TOKEN_PATH},
 };
 use reqwest::{Response, StatusCode};
 use thiserror::Error;
 use tokio::time::sleep;
 
-use super::{form, token};
+use super::{
+    form,
+    token::{self, TokenError},
+};
 use crate::{
     lifecycle::{Event, Lifecycle},
     remoting::Session,
@@ -47,7 +50,7 @@ pub enum RegistrationError {
     Unreachable(String),
     #[error("{url} calls this agent's token wrong (403){message}; getting a new one")]
     WrongToken { url: String, message: String },
-    #[error("{url} refuses this agent's certificate (403){message}; going on without it")]
+    #[error("{url} refuses this agent's certificate{message}; going on without it")]
     WrongCertificate { url: String, message: String },
     #[error("{url} refuses the registration (422): {message}")]
     Refused { url: String, message: String },
@@ -122,15 +125,27 @@ pub(super) async fn attempt(
     session: &Session,
     connection: &Connection,
 ) -> Result<Answer, RegistrationError> {
-    let (token, mut is_journeyman) = match session.token() {
+    let kept = session.token();
+    let token_is_new = kept.is_none();
+    let (token, mut is_journeyman) = match kept {
         Some(token) => (
             token,
             connection.is_secure() || session.remoting().is_journeyman(),
         ),
-        None => {
-            let fetched = token::fetch(session, connection).await?;
-            (fetched.token, fetched.is_journeyman)
-        }
+        None => match token::fetch(session, connection).await {
+            Ok(fetched) => (fetched.token, fetched.is_journeyman),
+            // A certificate of this GUID is given its token whenever it asks.
+            Err(error @ TokenError::Known { .. } | error @ TokenError::Status { .. })
+                if connection.is_secure() =>
+            {
+                certificate::discard(&session.workdir)?;
+                return Err(RegistrationError::WrongCertificate {
+                    url: connection.url(TOKEN_PATH),
+                    message: format!(": {error}"),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        },
     };
     loop {
         let auto = AutoRegister::load(&session.workdir)?;
@@ -168,22 +183,26 @@ pub(super) async fn attempt(
                 return Ok(Answer::Registered);
             }
             StatusCode::ACCEPTED => return Ok(Answer::Pending),
-            status => return Err(refusal(session, connection, url, status, &body)),
+            status => {
+                // Either may be wrong, the token or the certificate: a token that was just given
+                // out to this certificate is not.
+                let certificate_is_wrong = connection.is_secure() && token_is_new;
+                return Err(refusal(session, certificate_is_wrong, url, status, &body));
+            }
         }
     }
 }
 
 fn refusal(
     session: &Session,
-    connection: &Connection,
+    certificate_is_wrong: bool,
     url: String,
     status: StatusCode,
     body: &str,
 ) -> RegistrationError {
     let message = suffix(body);
     match status {
-        // Which of the two is wrong shows at the next attempt, without the certificate.
-        StatusCode::FORBIDDEN if connection.is_secure() => {
+        StatusCode::FORBIDDEN if certificate_is_wrong => {
             match certificate::discard(&session.workdir) {
                 Ok(()) => RegistrationError::WrongCertificate { url, message },
                 Err(error) => error.into(),
