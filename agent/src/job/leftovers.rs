@@ -1,6 +1,6 @@
 //! What a job leaves behind when its runner dies: processes that nobody watches any more.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use journeyman_protocol::job::JobIdentifier;
 
@@ -85,6 +85,48 @@ impl Leftovers<'_> {
     }
 }
 
+/// Ends what dead jobs have left in `pipelines`, the folder of their working directories, when
+/// nothing says which jobs they were: the processes that work there, have a job's variables and no
+/// living runner above them, with all below them. Blocks like [`Leftovers::end`], and returns the
+/// same.
+pub fn end_strays(pipelines: &Path, grace: Duration) -> usize {
+    // As the kernel names it.
+    let pipelines = pipelines
+        .canonicalize()
+        .unwrap_or_else(|_| pipelines.to_owned());
+    end_politely(grace, |table| strays(&pipelines, table)).len()
+}
+
+fn strays(pipelines: &Path, table: &Table) -> Vec<Process> {
+    let mut found: Vec<Process> = Vec::new();
+    let roots = table.all().filter(|process| {
+        works_in(process.pid, pipelines)
+            && has_variable(process.pid, "GO_JOB_NAME")
+            && !table.ancestors(process.pid).into_iter().any(is_runner)
+    });
+    for root in roots {
+        for process in std::iter::once(root).chain(table.descendants(root.pid)) {
+            if !found.contains(&process) {
+                found.push(process);
+            }
+        }
+    }
+    found
+}
+
+fn works_in(pid: i32, folder: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
+}
+
+fn has_variable(pid: i32, name: &str) -> bool {
+    let start = format!("{name}=");
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+        environment
+            .split(|b| *b == 0)
+            .any(|variable| variable.starts_with(start.as_bytes()))
+    })
+}
+
 /// Whether this process is a job runner.
 fn is_runner(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline"))
@@ -123,6 +165,28 @@ mod tests {
             .env("GO_JOB_NAME", "b")
             .spawn()
             .unwrap()
+    }
+
+    #[test]
+    fn strays_are_what_works_there_for_a_job() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipelines = folder.path().canonicalize().unwrap();
+        let sleep = |job: bool| {
+            let mut command = Command::new("sleep");
+            command.arg("1000").current_dir(&pipelines);
+            if job {
+                command.env("GO_JOB_NAME", "b");
+            } else {
+                command.env_remove("GO_JOB_NAME");
+            }
+            command.spawn().unwrap()
+        };
+        let (mut of_a_job, mut of_a_person) = (sleep(true), sleep(false));
+        assert_eq!(end_strays(&pipelines, Duration::from_secs(5)), 0);
+        of_a_job.wait().unwrap();
+        assert!(of_a_person.try_wait().unwrap().is_none());
+        of_a_person.kill().unwrap();
+        of_a_person.wait().unwrap();
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Time for a dead runner's processes to end when asked politely.
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// How long a server that answers may refuse the rest of the console before it is given up.
 const CONSOLE_PATIENCE: Duration = Duration::from_secs(30);
 /// Charset of a spool whose journal does not say: GoCD's default.

@@ -4,9 +4,12 @@ use std::{fs, path::Path, thread, time::Duration};
 
 use journeyman_host::lock::Lock;
 
-use super::burial::{dispose, read_journal};
+use super::burial::{GRACE, dispose, read_journal};
 use crate::{
-    job::folder::{JOBS, JobFolder},
+    job::{
+        folder::{JOBS, JobFolder},
+        leftovers::end_strays,
+    },
     lifecycle::Run,
     remoting::Session,
 };
@@ -87,6 +90,13 @@ fn identify_dead(session: &Session, folder: &JobFolder) -> Option<Run> {
             }
             // With the lock, so that a runner which is just being started does not begin.
             let _lock = Lock::acquire(&folder.lock(), Duration::ZERO).ok()?;
+            if journal.damage.is_some() {
+                let pipelines = session.workdir.pipelines();
+                let left = end_strays(&pipelines, GRACE);
+                if left > 0 {
+                    tracing::error!(left, folder = %pipelines.display(), "Processes of a dead job cannot be ended");
+                }
+            }
             dispose(session, folder, journal.damage.is_some());
             None
         }
