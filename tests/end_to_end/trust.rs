@@ -21,6 +21,9 @@ fn a_pinned_fingerprint_is_enough_and_leads_to_mutual_tls() {
     server.api().wait_for_agent(&uuid, "Enabled", "Idle");
     let trust = chain.folder().join("config/journeyman");
     for name in ["agent.key", "agent.crt", "trust.pem", "server.json"] {
+        wait_until("the agent has its certificate", || {
+            trust.join(name).exists()
+        });
         let mode = fs::metadata(trust.join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name} is for its owner only");
     }
@@ -95,6 +98,14 @@ fn certificate_token_and_guid_must_belong_together() {
             .wait_for_agent(&chain.uuid(), "Enabled", "Idle");
     }
     let token = |chain: &Chain| fs::read_to_string(chain.folder().join("config/token")).unwrap();
+    for chain in [&one, &two] {
+        wait_until("the agent has its certificate", || {
+            chain
+                .folder()
+                .join("config/journeyman/server.json")
+                .exists()
+        });
+    }
     let own = Caller::with_certificate_of(&one, &server);
     let nobody = Caller::without_certificate(&one, &server);
 
@@ -149,6 +160,12 @@ fn certificate_token_and_guid_must_belong_together() {
     other
         .api()
         .wait_for_agent(&stranger.uuid(), "Enabled", "Idle");
+    wait_until("the stranger has a certificate", || {
+        stranger
+            .folder()
+            .join("config/journeyman/server.json")
+            .exists()
+    });
     let foreign = Caller::with_certificate_of(&stranger, &server);
     assert_ne!(
         foreign.try_is_ignored(&one_id, &one_token),
@@ -248,7 +265,7 @@ impl Caller {
             .header("Authorization", token)
             .header("Content-Type", "application/json; charset=UTF-8")
             .body(body.to_string());
-        let answer = self.runtime.block_on(request.send()).ok()?;
+        let answer = self.runtime.block_on(async { request.send().await }).ok()?;
         Some(answer.status())
     }
 }

@@ -47,13 +47,15 @@ impl<'a> Server<'a> {
         let data = scene.folder(name);
         let key = data.with_extension("key");
         fs::write(&key, KEY).expect("a file for the key");
-        let releases = Releases::of_this_run();
         let mut all = vec![
             "--auto-register-key-file".to_owned(),
             key.display().to_string(),
-            "--releases".to_owned(),
-            releases.folder.display().to_string(),
         ];
+        if !arguments.contains(&"--releases") {
+            let releases = Releases::of_this_run();
+            all.push("--releases".to_owned());
+            all.push(releases.folder.display().to_string());
+        }
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let child = spawn(scene, &data, &all, "0", "0");
         let mut server = Self {
