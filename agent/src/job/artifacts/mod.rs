@@ -42,22 +42,21 @@ pub(crate) async fn publish(
     let tests: Vec<&ArtifactPlan> = plans.iter().filter(is_test).collect();
     let mut tests_done = false;
     for plan in plans {
-        match plan.artifact_plan_type {
+        let failure = match plan.artifact_plan_type {
             ArtifactPlanType::File => {
-                if !publisher.publish_file(plan).await {
-                    failed.push(source(plan).to_owned());
-                }
+                let published = publisher.publish_file(plan).await;
+                (!published).then(|| source(plan).to_owned())
             }
             // GoCD: all test plans are one, at the place of the first.
             ArtifactPlanType::Unit if !tests_done => {
                 tests_done = true;
-                if !publisher.publish_tests(&tests).await {
-                    let sources: Vec<&str> = tests.iter().map(|plan| source(plan)).collect();
-                    failed.push(sources.join(", "));
-                }
+                let sources: Vec<&str> = tests.iter().map(|plan| source(plan)).collect();
+                let published = publisher.publish_tests(&tests).await;
+                (!published).then(|| sources.join(", "))
             }
-            _ => {}
-        }
+            _ => None,
+        };
+        failed.extend(failure);
     }
     if failed.is_empty() {
         return true;
