@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::{HeaderMap, header};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -10,7 +11,10 @@ use crate::{
     configuration::{Configuration, Paths},
     console::Consoles,
     database::Database,
+    jobs::JobLocks,
+    registration::Keys,
     releases::Releases,
+    remoting::Polls,
     trust::Trust,
 };
 
@@ -21,8 +25,12 @@ pub struct App {
     pub database: Database,
     pub clock: Arc<dyn Clock>,
     pub trust: Trust,
+    pub keys: Keys,
     pub consoles: Consoles,
+    /// Held while the artifacts of a job are changed.
+    pub artifact_locks: JobLocks,
     pub releases: Releases,
+    pub polls: Polls,
     /// Where the server can be reached.
     pub endpoints: Endpoints,
     /// Raised whenever a job may have become assignable: a job was scheduled or rescheduled, an
@@ -41,12 +49,42 @@ pub struct App {
 pub struct Endpoints {
     pub http_url: String,
     pub https_url: String,
+    /// The port of `https_url`.
+    pub https_port: u16,
+    /// The names and addresses in the server's certificate; the first is what it calls itself.
+    pub names: Vec<String>,
 }
 
 impl App {
     /// The time now in milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    /// The HTTPS address for a caller who sent these headers: by the name the caller knows, if the
+    /// certificate has it, else by the name the server calls itself.
+    pub fn secure_url(&self, headers: &HeaderMap) -> String {
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
+        let host = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let host = host.trim_matches(['[', ']']);
+        let names = &self.endpoints.names;
+        let name = names
+            .iter()
+            .find(|name| name.eq_ignore_ascii_case(host))
+            .or(names.first());
+        let name = name.map_or("localhost", String::as_str);
+        let name = if name.contains(':') {
+            format!("[{name}]")
+        } else {
+            name.to_owned()
+        };
+        format!("https://{name}:{}/go", self.endpoints.https_port)
     }
 }
 

@@ -101,6 +101,15 @@ pub struct ServeArguments {
         value_parser = clap::value_parser!(u32).range(1..=3650)
     )]
     pub certificate_days: u32,
+
+    /// The same in seconds, to see renewals happen.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        hide = true,
+        conflicts_with = "certificate_days"
+    )]
+    pub certificate_life: Option<u32>,
 }
 
 /// What the rest of the server sees of its configuration.
@@ -132,7 +141,9 @@ impl Configuration {
             agent_timeout: Duration::from_secs(u64::from(arguments.agent_timeout)),
             repository_interval: Duration::from_secs(u64::from(arguments.repository_interval)),
             certificate_life: Duration::from_secs(
-                u64::from(arguments.certificate_days) * 24 * 3600,
+                arguments
+                    .certificate_life
+                    .map_or(u64::from(arguments.certificate_days) * 24 * 3600, u64::from),
             ),
             ..Self::default()
         }
@@ -194,6 +205,11 @@ impl Paths {
 
     pub fn trust(&self) -> PathBuf {
         self.data.join("trust")
+    }
+
+    /// Holds the auto-register key, for whoever installs agents.
+    pub fn auto_register_key(&self) -> PathBuf {
+        self.data.join("auto-register.key")
     }
 
     pub fn endpoints(&self) -> PathBuf {

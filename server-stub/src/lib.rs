@@ -22,6 +22,7 @@ pub mod clock;
 pub mod configuration;
 pub mod console;
 pub mod database;
+pub mod download;
 pub mod durable;
 pub mod jobs;
 pub mod listening;
@@ -34,6 +35,9 @@ pub mod remoting;
 pub mod router;
 pub mod scheduling;
 pub mod serve;
+pub mod space;
+pub mod start;
 pub mod trust;
+pub mod version;
 
 pub use app::App;

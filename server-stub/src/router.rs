@@ -2,18 +2,32 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, response::Redirect, routing::get};
 use http::{HeaderName, HeaderValue};
+use tower_http::compression::CompressionLayer;
 
-use crate::{App, api, pages};
+use crate::{App, api, artifacts, pages, registration, releases, remoting, version};
 
 /// Names the server to those who know it; nothing else tells it from a GoCD server.
 pub const SERVER_HEADER: HeaderName = HeaderName::from_static("journeyman-server");
 
 /// Every route, with the header that names the server on every answer.
 pub fn router(app: Arc<App>) -> Router {
-    let go = Router::new().merge(api::router()).merge(pages::router());
+    // Files are sent as they are: whoever asks for one wants to know its length.
+    let texts = Router::new()
+        .merge(remoting::router())
+        .merge(version::router())
+        .merge(api::router())
+        .merge(pages::router())
+        .layer(CompressionLayer::new());
+    let go = texts
+        .merge(registration::router())
+        .merge(artifacts::router())
+        .merge(releases::router());
     Router::new()
+        .route("/", get(|| async { Redirect::to("/go/pipelines") }))
+        // Nesting serves `/go` only, and people type the slash as well.
+        .route("/go/", get(|| async { Redirect::to("/go/pipelines") }))
         .nest("/go", go)
         .with_state(app)
         .layer(axum::middleware::map_response(name_server))

@@ -165,7 +165,7 @@ pub async fn kill_running_tasks(app: &App, uuid: &str) -> Result<(), AdminError>
 }
 
 /// Names as in GoCD: resources may hold spaces and bars, environments are plain names.
-pub(crate) fn is_valid_name(name: &str) -> bool {
+pub fn is_valid_name(name: &str) -> bool {
     !name.trim().is_empty()
         && name
             .chars()

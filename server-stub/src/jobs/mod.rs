@@ -1,5 +1,8 @@
-//! Finding a job by the path that agents and people use for its files.
+//! Finding a job by the path that agents and people use for its files, and keeping writers of one
+//! job's files apart.
 
 mod locate;
+mod locks;
 
 pub use locate::{LocatedJob, Locator, LocatorError, locate};
+pub use locks::JobLocks;

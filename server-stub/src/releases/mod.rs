@@ -1,3 +1,7 @@
-//! Releases offered to agents.
-/// The packages in the releases folder.
-pub struct Releases;
+//! Releases: the launcher and the agent that agents should run.
+
+mod package;
+mod routes;
+
+pub use package::{PackageError, Releases};
+pub use routes::router;

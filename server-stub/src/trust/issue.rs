@@ -106,7 +106,7 @@ pub(super) fn sign<K: HasPublic>(
 ) -> Result<X509, ErrorStack> {
     let mut builder = begin(leaf.common_name, key)?;
     builder.set_issuer_name(authority.subject_name())?;
-    builder.set_not_before(&*slightly_before(now)?)?;
+    builder.set_not_before(&*slightly_before(now, life)?)?;
     let end = after(now, life)?;
     // Nothing outlives what signed it.
     let end: &Asn1TimeRef = if *authority.not_after() < *end {
@@ -155,7 +155,7 @@ pub(super) fn self_signed<K: HasPrivate + HasPublic>(
     let name = format!("Journeyman CA {:08x}", u32::from_be_bytes(id));
     let mut builder = begin(&name, key)?;
     builder.set_issuer_name(&*common_name(&name)?)?;
-    builder.set_not_before(&*slightly_before(now)?)?;
+    builder.set_not_before(&*slightly_before(now, life)?)?;
     builder.set_not_after(&*after(now, life)?)?;
     builder.append_extension(BasicConstraints::new().critical().ca().pathlen(0).build()?)?;
     builder.append_extension(

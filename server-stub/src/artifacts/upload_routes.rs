@@ -1,0 +1,295 @@
+//! POST (store) and PUT (append) of a job's files.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::Path,
+    sync::Arc,
+};
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{FromRequest as _, Multipart, OriginalUri, Request, State},
+    response::{IntoResponse, Response},
+};
+use futures_util::StreamExt as _;
+use http::{HeaderMap, StatusCode, Uri};
+use journeyman_protocol::files::{BUILD_ID, CONFIRM, X_GOCD_CONFIRM};
+
+use super::{
+    receive::{self, Received},
+    store::{self, CHECKSUMS, StoredArtifact},
+    unpack::{self, Entry, UnpackError},
+};
+use crate::{
+    App,
+    answer::Refusal,
+    console,
+    database::DatabaseError,
+    jobs::{self, LocatedJob, Locator},
+    listening::Peer,
+    remoting::authenticate,
+    space,
+};
+
+pub(super) async fn post_by_agent(
+    state: State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    uri: OriginalUri,
+    request: Request,
+) -> Result<Response, Refusal> {
+    authenticate(&state, &peer, request.headers()).await?;
+    post(state, uri, request).await
+}
+
+pub(super) async fn put_by_agent(
+    state: State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    uri: OriginalUri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    authenticate(&state, &peer, &headers).await?;
+    put(state, uri, headers, body).await
+}
+
+pub(super) async fn post(
+    State(app): State<Arc<App>>,
+    OriginalUri(uri): OriginalUri,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let confirmed = [X_GOCD_CONFIRM, CONFIRM].iter().any(|name| {
+        request
+            .headers()
+            .get(*name)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+    });
+    if !confirmed {
+        return Err(Refusal::text(
+            StatusCode::BAD_REQUEST,
+            format!("an upload needs the header {X_GOCD_CONFIRM}: true\n"),
+        ));
+    }
+    let budget = space::admit(&app, request.headers())?;
+    let (job, segments) = target(&app, &uri).await?;
+    if !segments.is_empty()
+        && app
+            .paths
+            .artifacts(job.id)
+            .join(segments.join("/"))
+            .is_file()
+    {
+        return Err(store::PlaceError::Exists(segments.join("/")).into());
+    }
+    let multipart = Multipart::from_request(request, &app)
+        .await
+        .map_err(|error| {
+            Refusal::text(
+                StatusCode::BAD_REQUEST,
+                format!("an upload is multipart/form-data: {error}\n"),
+            )
+        })?;
+    let received = receive::parts(&app, multipart, budget).await?;
+    if received.zip.is_none() && received.file.is_none() {
+        return Err(Refusal::text(
+            StatusCode::BAD_REQUEST,
+            "the upload has neither a part `zipfile` nor a part `file`\n",
+        ));
+    }
+    let shown = segments.join("/");
+    // A task of its own: a client that goes away does not leave half of it in place.
+    let task = app.tasks.spawn({
+        let app = Arc::clone(&app);
+        async move { take_in(&app, job.id, segments, received, budget).await }
+    });
+    let count = task
+        .await
+        .map_err(|error| Refusal::internal("store an upload", &error))??;
+    let created = format!("stored {count} file(s) at /{shown}\n");
+    Ok((StatusCode::CREATED, created).into_response())
+}
+
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let (job, segments) = target(&app, &uri).await?;
+    if console::is_console(&segments) {
+        return console::put(&app, &job, &headers, body).await;
+    }
+    let budget = space::admit(&app, &headers)?;
+    let body = body.into_data_stream().map(|chunk| {
+        chunk.map_err(|_| Refusal::text(StatusCode::BAD_REQUEST, "the body broke off\n"))
+    });
+    let (received, _) = receive::stream(&app, body, budget, budget).await?;
+    let task = app.tasks.spawn({
+        let app = Arc::clone(&app);
+        async move {
+            let _turn = app.artifact_locks.lock(job.id).await;
+            let root = app.paths.artifacts(job.id);
+            let path = segments.join("/");
+            let stored = blocking(move || {
+                let to = store::place(&root, &segments)?;
+                if to.is_dir() {
+                    return Err(store::PlaceError::IsFolder(segments.join("/")).into());
+                }
+                append(received.path(), &to, false)
+                    .and_then(|()| unpack::measure(&to))
+                    .map_err(|error| Refusal::internal("append to an artifact", &error))
+            })
+            .await?;
+            let (size, sha256) = stored;
+            store::remember(&app, job.id, &[artifact(path, size, sha256)]).await?;
+            Ok::<(), Refusal>(())
+        }
+    });
+    task.await
+        .map_err(|error| Refusal::internal("append to an artifact", &error))??;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// The job and the path in it that a URL names.
+async fn target(app: &App, uri: &Uri) -> Result<(LocatedJob, Vec<String>), Refusal> {
+    let (locator, segments) = Locator::parse(super::download_routes::below_files(uri))?;
+    let build_id = super::download_routes::parameter(uri, BUILD_ID).and_then(|id| id.parse().ok());
+    let mut connection = app
+        .database
+        .readers()
+        .acquire()
+        .await
+        .map_err(DatabaseError::from)?;
+    match jobs::locate(&mut connection, &locator, build_id).await? {
+        Some(job) => Ok((job, segments)),
+        None => Err(Refusal::text(
+            StatusCode::NOT_FOUND,
+            format!("there is no job {locator}\n"),
+        )),
+    }
+}
+
+/// Puts what was received into place; answers how many files that were.
+async fn take_in(
+    app: &App,
+    build_id: i64,
+    folder: Vec<String>,
+    received: Received,
+    budget: u64,
+) -> Result<usize, Refusal> {
+    let _turn = app.artifact_locks.lock(build_id).await;
+    let root = app.paths.artifacts(build_id);
+    let incoming = app.paths.incoming();
+    let artifacts = blocking(move || {
+        let mut artifacts = Vec::new();
+        if let Some(zip) = &received.zip {
+            artifacts.extend(take_in_zip(
+                zip.as_file(),
+                &incoming,
+                &root,
+                &folder,
+                budget,
+            )?);
+        }
+        if let Some(file) = &received.file {
+            let failed = |error: io::Error| Refusal::internal("store an artifact", &error);
+            file.as_file().sync_data().map_err(failed)?;
+            let (size, sha256) = unpack::measure(file.path()).map_err(failed)?;
+            store::move_in(file.path(), &root, &folder)?;
+            artifacts.push(artifact(folder.join("/"), size, sha256));
+        }
+        if let Some(checksums) = &received.checksums {
+            let to = store::place(&root, &CHECKSUMS.map(str::to_owned))?;
+            append(checksums.path(), &to, true)
+                .map_err(|error| Refusal::internal("append to the file of checksums", &error))?;
+        }
+        Ok(artifacts)
+    })
+    .await?;
+    store::remember(app, build_id, &artifacts).await?;
+    Ok(artifacts.len())
+}
+
+fn take_in_zip(
+    zip: &fs::File,
+    incoming: &Path,
+    root: &Path,
+    folder: &[String],
+    budget: u64,
+) -> Result<Vec<StoredArtifact>, Refusal> {
+    let failed = |error: io::Error| Refusal::internal("store an upload", &error);
+    let staging = tempfile::tempdir_in(incoming).map_err(failed)?;
+    let zip = zip.try_clone().map_err(failed)?;
+    let entries = unpack::unpack(zip, staging.path(), budget).map_err(|error| match error {
+        UnpackError::Leaves(_) | UnpackError::Link(_) => {
+            Refusal::text(StatusCode::FORBIDDEN, format!("{error}\n"))
+        }
+        UnpackError::TooLarge(_) => {
+            Refusal::text(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n"))
+        }
+        UnpackError::Zip(_) | UnpackError::Lies { .. } => Refusal::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("cannot unpack the upload: {error}\n"),
+        ),
+        UnpackError::Io(_) => Refusal::internal("unpack an upload", &error),
+    })?;
+    let below = |path: &[String]| -> Vec<String> { folder.iter().chain(path).cloned().collect() };
+    store::folder(root, folder)?;
+    let mut artifacts = Vec::new();
+    for entry in entries {
+        match entry {
+            Entry::Folder(path) => {
+                store::folder(root, &below(&path))?;
+            }
+            Entry::File {
+                path,
+                staged,
+                size,
+                sha256,
+            } => {
+                let path = below(&path);
+                store::move_in(&staging.path().join(staged.to_string()), root, &path)?;
+                artifacts.push(artifact(path.join("/"), size, sha256));
+            }
+        }
+    }
+    Ok(artifacts)
+}
+
+fn artifact(path: String, size: u64, sha256: String) -> StoredArtifact {
+    StoredArtifact {
+        path,
+        size: i64::try_from(size).unwrap_or(i64::MAX),
+        sha256,
+    }
+}
+
+/// Appends a file to another; with `whole_lines`, beginning on a line of its own even when an
+/// earlier append was cut off.
+fn append(from: &Path, to: &Path, whole_lines: bool) -> io::Result<()> {
+    let mut source = fs::File::open(from)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .open(to)?;
+    if whole_lines && file.metadata()?.len() > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+    }
+    io::copy(&mut source, &mut file)?;
+    file.sync_data()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Refusal::internal("store an upload", &error))?
+}

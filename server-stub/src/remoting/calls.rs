@@ -1,0 +1,292 @@
+//! The handlers of the seven calls.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use journeyman_protocol::{
+    agent::AgentRuntimeInfo,
+    extension::{PREFER, parse_prefer_wait},
+    gson,
+    remoting::{
+        ANSWER_CONTENT_TYPE, GetCookieRequest, GetWorkRequest, IsIgnoredRequest, PingRequest,
+        ReportCompleteStatusRequest, ReportCurrentStatusRequest,
+    },
+    work::Work,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::authenticate;
+use crate::{
+    App,
+    agents::{self, ConfigState, ContactError},
+    answer::{Chain, Refusal},
+    database::DatabaseError,
+    listening::Peer,
+    scheduling::{self, SchedulingError},
+};
+
+/// The largest body of a call: real ones are below 2 KiB.
+const LARGEST_BODY: usize = 1024 * 1024;
+
+pub(super) async fn get_cookie(call: Call) -> Result<Response, Refusal> {
+    let app = call.app.clone();
+    let (request, uuid) = call
+        .read::<GetCookieRequest>(|request| &request.agent_runtime_info)
+        .await?;
+    drop(request);
+    let cookie = agents::new_cookie(&app, &uuid).await?;
+    Ok(answer(cookie.expose().to_owned()))
+}
+
+pub(super) async fn ping(call: Call) -> Result<Response, Refusal> {
+    let app = call.app.clone();
+    let (request, _) = call
+        .read::<PingRequest>(|request| &request.agent_runtime_info)
+        .await?;
+    let instruction = agents::heard(&app, &request.agent_runtime_info)
+        .await
+        .map_err(contact)?;
+    json(&instruction)
+}
+
+pub(super) async fn report_current_status(call: Call) -> Result<Response, Refusal> {
+    let app = call.app.clone();
+    let (request, uuid) = call
+        .read::<ReportCurrentStatusRequest>(|request| &request.agent_runtime_info)
+        .await?;
+    agents::heard(&app, &request.agent_runtime_info)
+        .await
+        .map_err(contact)?;
+    scheduling::report_status(&app, &uuid, &request.job_identifier, request.job_state)
+        .await
+        .map_err(scheduling)?;
+    Ok(answer(String::new()))
+}
+
+pub(super) async fn report_completing(call: Call) -> Result<Response, Refusal> {
+    let app = call.app.clone();
+    let (request, uuid) = call
+        .read::<ReportCompleteStatusRequest>(|request| &request.agent_runtime_info)
+        .await?;
+    agents::heard(&app, &request.agent_runtime_info)
+        .await
+        .map_err(contact)?;
+    scheduling::report_completing(&app, &uuid, &request.job_identifier, request.job_result)
+        .await
+        .map_err(scheduling)?;
+    Ok(answer(String::new()))
+}
+
+pub(super) async fn report_completed(call: Call) -> Result<Response, Refusal> {
+    let app = call.app.clone();
+    let (request, uuid) = call
+        .read::<ReportCompleteStatusRequest>(|request| &request.agent_runtime_info)
+        .await?;
+    agents::heard(&app, &request.agent_runtime_info)
+        .await
+        .map_err(contact)?;
+    scheduling::report_completed(&app, &uuid, &request.job_identifier, request.job_result)
+        .await
+        .map_err(scheduling)?;
+    Ok(answer(String::new()))
+}
+
+pub(super) async fn is_ignored(call: Call) -> Result<Response, Refusal> {
+    let app = call.app.clone();
+    let (request, _) = call
+        .read::<IsIgnoredRequest>(|request| &request.agent_runtime_info)
+        .await?;
+    let ignored = scheduling::is_ignored(&app, &request.job_identifier)
+        .await
+        .map_err(scheduling)?;
+    // The Java agent does not trim.
+    Ok(answer(ignored.to_string()))
+}
+
+pub(super) async fn get_work(call: Call) -> Result<Response, Refusal> {
+    let app = call.app.clone();
+    let longest = app.configuration.longest_wait;
+    let wait = call
+        .headers
+        .get(PREFER)
+        .and_then(|value| parse_prefer_wait(value.to_str().ok()?))
+        .map_or(Duration::ZERO, |seconds| {
+            Duration::from_secs(u64::from(seconds)).min(longest)
+        });
+    let (request, uuid) = call
+        .read::<GetWorkRequest>(|request| &request.agent_runtime_info)
+        .await?;
+    drop(request);
+    let work = find_work(&app, &uuid, Instant::now() + wait).await?;
+    if let Work::BuildWork(work) = &work {
+        tracing::info!(agent = %uuid, job = %work.assignment.job_identifier.locator(), "handed out a job");
+    }
+    json(&work)
+}
+
+/// Looks for work until there is some or the time is up.
+async fn find_work(app: &App, uuid: &str, deadline: Instant) -> Result<Work, Refusal> {
+    let superseded = app.polls.begin(uuid);
+    let mut changed = app.work_changed.subscribe();
+    let mut reschedule = true;
+    loop {
+        let agent = {
+            let mut connection = app
+                .database
+                .readers()
+                .acquire()
+                .await
+                .map_err(DatabaseError::from)?;
+            agents::find(&mut connection, uuid).await?
+        };
+        let Some(agent) = agent.filter(|agent| agent.config_state != ConfigState::Pending) else {
+            return Ok(Work::UnregisteredAgentWork {
+                message: "the agent was deleted while it asked for work".to_owned(),
+                uuid: uuid.to_owned(),
+            });
+        };
+        // An agent that asks for work runs no job, whatever the server thought.
+        if reschedule {
+            let jobs = scheduling::reschedule_jobs_of(app, uuid)
+                .await
+                .map_err(scheduling)?;
+            if jobs > 0 {
+                tracing::warn!(agent = %uuid, jobs, "an agent asks for work and left its job: it is scheduled again");
+            }
+            reschedule = false;
+        }
+        if agent.config_state == ConfigState::Disabled {
+            return Ok(Work::DeniedAgentWork {
+                uuid: uuid.to_owned(),
+            });
+        }
+        if superseded.is_cancelled() || app.stopping.is_cancelled() {
+            return Ok(Work::NoWork);
+        }
+        if let Some(work) = scheduling::assign(app, &agent).await.map_err(scheduling)? {
+            return Ok(Work::BuildWork(Box::new(work)));
+        }
+        tokio::select! {
+            () = changed.raised() => {}
+            () = tokio::time::sleep_until(deadline) => return Ok(Work::NoWork),
+            () = superseded.cancelled() => return Ok(Work::NoWork),
+            () = app.stopping.cancelled() => return Ok(Work::NoWork),
+        }
+    }
+}
+
+/// The `get_work` calls that wait. Of two by one agent only the later may get a job: the earlier
+/// one's connection may be dead without the server knowing.
+#[derive(Debug, Default)]
+pub struct Polls {
+    waiting: Mutex<HashMap<String, CancellationToken>>,
+}
+
+impl Polls {
+    fn begin(&self, uuid: &str) -> CancellationToken {
+        let token = CancellationToken::new();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(earlier) = waiting.insert(uuid.to_owned(), token.clone()) {
+            earlier.cancel();
+        }
+        token
+    }
+}
+
+/// A call that was not looked at yet.
+#[derive(axum::extract::FromRequest)]
+pub(super) struct Call {
+    #[from_request(via(State))]
+    app: Arc<App>,
+    #[from_request(via(Extension))]
+    peer: Peer,
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl Call {
+    /// Checks who calls, then reads what is said: the order of GoCD's filters.
+    async fn read<T: DeserializeOwned>(
+        self,
+        runtime_info: impl Fn(&T) -> &AgentRuntimeInfo,
+    ) -> Result<(T, String), Refusal> {
+        let uuid = authenticate(&self.app, &self.peer, &self.headers).await?;
+        let content_type = self
+            .headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            return Err(Refusal::message(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                format!("the content type must be application/json, not `{content_type}`"),
+            ));
+        }
+        let body = axum::body::to_bytes(self.body, LARGEST_BODY)
+            .await
+            .map_err(|_| {
+                Refusal::message(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("the body is larger than {LARGEST_BODY} bytes, or broke off"),
+                )
+            })?;
+        let request: T = gson::from_slice(&body).map_err(|error| {
+            Refusal::error(
+                StatusCode::BAD_REQUEST,
+                format!("the body cannot be read as this call's request: {error}"),
+            )
+        })?;
+        let spoken_for = &runtime_info(&request).identifier.uuid;
+        if *spoken_for != uuid {
+            return Err(Refusal::message(
+                StatusCode::FORBIDDEN,
+                format!("the agent that calls is {uuid}, but the request speaks for {spoken_for}"),
+            ));
+        }
+        Ok((request, uuid))
+    }
+}
+
+fn contact(error: ContactError) -> Refusal {
+    match error {
+        ContactError::Database(error) => error.into(),
+        ContactError::Unregistered { .. } => Refusal::Empty(StatusCode::FORBIDDEN),
+        refused => {
+            tracing::warn!(error = %refused, "refused an agent's report");
+            Refusal::error(StatusCode::INTERNAL_SERVER_ERROR, refused.to_string())
+        }
+    }
+}
+
+fn scheduling(error: SchedulingError) -> Refusal {
+    match error {
+        SchedulingError::Database(error) => error.into(),
+        refused => {
+            tracing::warn!(error = %Chain(&refused), "refused an agent's report");
+            Refusal::error(StatusCode::INTERNAL_SERVER_ERROR, refused.to_string())
+        }
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Response, Refusal> {
+    gson::to_string(value)
+        .map(answer)
+        .map_err(|error| Refusal::internal("write an answer", &error))
+}
+
+fn answer(body: String) -> Response {
+    ([(header::CONTENT_TYPE, ANSWER_CONTENT_TYPE)], body).into_response()
+}
