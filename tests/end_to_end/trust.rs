@@ -176,7 +176,7 @@ fn certificate_token_and_guid_must_belong_together() {
 #[test]
 fn a_certificate_is_renewed_before_it_ends() {
     let scene = Scene::new("renew");
-    let server = Server::start_with(&scene, "server", &["--certificate-life", "15"]);
+    let server = Server::start_with(&scene, "server", &["--certificate-life", "24"]);
     let chain = Chain::install(&scene, "agent", &server.https_url)
         .with_key("")
         .with_arguments(&["--server-fingerprint", &server.fingerprint])

@@ -22,7 +22,11 @@ pub async fn renew_certificates(session: &Session, now: impl Fn() -> Timestamp) 
             .renew_at()
             .map_or(LOOK_AGAIN, |at| until(at, now()));
         if !wait.is_zero() {
-            sleep(wait.min(LOOK_AGAIN)).await;
+            // The first certificate comes with a connection of its own.
+            tokio::select! {
+                () = sleep(wait.min(LOOK_AGAIN)) => {}
+                () = session.reconnected() => {}
+            }
             continue;
         }
         match attempt(session, &connection).await {

@@ -10,7 +10,7 @@ use journeyman_host::{
     workdir::WorkDir,
 };
 use journeyman_protocol::{agent::AgentRuntimeInfo, secret::Secret};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{client::RemotingClient, error::CallError};
 use crate::{job::channel::ServerConnection, lifecycle::State};
@@ -27,6 +27,7 @@ pub struct Session {
     pub settings: ConnectionSettings,
     template: AgentRuntimeInfo,
     now: Mutex<Now>,
+    reconnected: Notify,
 }
 
 #[derive(Debug)]
@@ -73,6 +74,7 @@ impl Session {
             settings,
             template,
             now: Mutex::new(now),
+            reconnected: Notify::new(),
         })
     }
 
@@ -99,6 +101,12 @@ impl Session {
         now.remoting = remoting_over(&connection, self.uuid(), is_journeyman);
         now.connection = connection;
         now.unanswered = None;
+        self.reconnected.notify_one();
+    }
+
+    /// Returns when another connection is used since the last return. For one caller. Cancel safe.
+    pub async fn reconnected(&self) {
+        self.reconnected.notified().await;
     }
 
     pub fn token(&self) -> Option<Secret> {
