@@ -102,6 +102,15 @@ pub(crate) fn unpack(package: &Path, offered: &Manifest, into: &Path) -> Result<
     Ok(())
 }
 
+/// The manifest at the beginning of a package, unverified.
+pub(crate) fn peek(package: &Path) -> io::Result<Manifest> {
+    let decoder = zstd::Decoder::new(BufReader::new(File::open(package)?))?;
+    let mut archive = tar::Archive::new(decoder.take(2 * LARGEST_MANIFEST));
+    let first = archive.entries()?.next().transpose()?;
+    let first = first.ok_or_else(|| io::Error::other("the package is empty"))?;
+    Ok(serde_json::from_reader(first.take(LARGEST_MANIFEST))?)
+}
+
 /// Whether a folder holds exactly what the manifest says: a release that was installed before.
 pub(crate) fn is_intact(folder: &Path, manifest: &Manifest) -> bool {
     check_manifest(manifest).is_ok()

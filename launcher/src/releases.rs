@@ -10,11 +10,15 @@ use journeyman_host::{
     durable::{self, FileError},
     workdir::WorkDir,
 };
-use journeyman_protocol::release::{ComponentRelease, Manifest};
+use journeyman_protocol::release::{ComponentRelease, Manifest, PackageRef};
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::package::{self, UnpackError};
+use crate::{
+    digest,
+    offer::OWN_PLATFORM,
+    package::{self, UnpackError},
+};
 
 /// A new release on its way to its place.
 const STAGING: &str = ".staging-";
@@ -61,6 +65,28 @@ pub(crate) fn is_current(workdir: &WorkDir, offered: &ComponentRelease) -> bool 
 /// Whether the offered release is installed, complete and unaltered, without being `current`.
 pub(crate) fn is_installed(workdir: &WorkDir, offered: &ComponentRelease) -> bool {
     package::is_intact(&workdir.releases().join(name(offered)), &offered.manifest)
+}
+
+/// The agent's package that an operator put into the working directory: for servers that offer
+/// none, such as GoCD's. None without a readable one.
+pub(crate) fn in_folder(workdir: &WorkDir) -> Option<(ComponentRelease, PathBuf)> {
+    let path = workdir.root().join(format!("agent-{OWN_PLATFORM}.tar.zst"));
+    let size = fs::metadata(&path).ok()?.len();
+    let read = package::peek(&path).and_then(|manifest| Ok((manifest, digest::of_file(&path)?)));
+    match read {
+        Ok((manifest, sha256)) => {
+            let package = PackageRef {
+                url: String::new(),
+                size,
+                sha256,
+            };
+            Some((ComponentRelease { manifest, package }, path))
+        }
+        Err(error) => {
+            warn!(path = %path.display(), %error, "the package in the working directory cannot be read");
+            None
+        }
+    }
 }
 
 /// Unpacks a verified package into its folder. `current` stays.

@@ -175,7 +175,8 @@ async fn bring_up_to_date(workdir: &WorkDir, settings: &ConnectionSettings) -> R
                 server = settings.base_url(),
                 again_in = ?pause,
                 "no agent is installed here and the server offers none: give the server a release \
-                 (see its --releases), or copy an installed agent's folder"
+                 (see its --releases), or copy the agent's package (agent-linux-x86_64.tar.zst) \
+                 into this folder"
             ),
         }
         damaged += 1;
@@ -234,9 +235,9 @@ async fn attempt(workdir: &WorkDir, settings: &ConnectionSettings) -> Result<Att
                 server = connection.base_url(),
                 "a GoCD server: its agent is a Java program"
             );
-            return Ok(Attempt::UpToDate);
+            return install_from_folder(workdir);
         }
-        Offer::Nothing => return Ok(Attempt::UpToDate),
+        Offer::Nothing => return install_from_folder(workdir),
     };
     if !is_own(workdir, &release.launcher)? {
         let package = fetch(&connection, workdir, &release.launcher).await?;
@@ -258,6 +259,19 @@ async fn attempt(workdir: &WorkDir, settings: &ConnectionSettings) -> Result<Att
             })?;
         }
         releases::switch(workdir, agent)?;
+    }
+    Ok(Attempt::UpToDate)
+}
+
+/// A server that offers no agent: a package in the working directory takes the place of an offer.
+fn install_from_folder(workdir: &WorkDir) -> Result<Attempt, Problem> {
+    if let Some((agent, package)) = releases::in_folder(workdir)
+        && !releases::is_current(workdir, &agent)
+    {
+        if !releases::is_installed(workdir, &agent) {
+            releases::install(workdir, &agent, &package)?;
+        }
+        releases::switch(workdir, &agent)?;
     }
     Ok(Attempt::UpToDate)
 }

@@ -208,6 +208,26 @@ fn another_launcher_is_replaced_and_says_so_to_the_bootstrapper() {
 }
 
 #[test]
+fn a_gocd_server_offers_none_so_the_package_in_the_folder_is_installed() {
+    let mut machine = Machine::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    machine.url = format!("http://{}/go", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            requested(&stream);
+            let page = "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\npage";
+            let _ = stream.write_all(page.as_bytes());
+        }
+    });
+    let (_, bytes) = package(Component::Agent, AGENT.as_bytes(), &Build::new(1));
+    fs::write(machine.path("agent-linux-x86_64.tar.zst"), bytes).unwrap();
+    let child = machine.start();
+    machine.wait_for("started");
+    end(child);
+    assert!(machine.log().contains("a GoCD server"), "{}", machine.log());
+}
+
+#[test]
 fn a_dead_server_does_not_keep_an_installed_agent_waiting() {
     let mut machine = Machine::new();
     let child = machine.start();
