@@ -184,6 +184,8 @@ fn a_certificate_is_renewed_before_it_ends() {
     let uuid = chain.uuid();
     server.api().wait_for_agent(&uuid, "Enabled", "Idle");
     let path = chain.folder().join("config/journeyman/agent.crt");
+    // The server knows of the registration before the agent has its answer.
+    wait_until("the agent has a certificate", || path.exists());
     let first = fs::read(&path).unwrap();
     wait_until("the certificate is another one", || {
         fs::read(&path).is_ok_and(|now| !now.is_empty() && now != first)
