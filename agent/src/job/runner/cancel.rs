@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -83,8 +83,16 @@ impl Cancel {
         self.set(Current::Materials);
     }
 
-    pub(super) fn in_task(&self, builder: &Builder, context: &TaskContext) {
-        self.set(Current::Task(Box::new(builder.clone()), context.clone()));
+    /// Makes this the task that a cancel acts on. False: a cancel has begun, so the task must not
+    /// be started. Decided in one step with the beginning of a cancel: else a task that starts at
+    /// that very moment would be missed and run to its end.
+    pub(super) fn enter_task(&self, builder: &Builder, context: &TaskContext) -> bool {
+        let mut current = self.shared.current();
+        if self.has_begun() {
+            return false;
+        }
+        *current = Current::Task(Box::new(builder.clone()), context.clone());
+        true
     }
 
     /// GoCD still counts a task as the current one when it has just ended, and runs its on-cancel
@@ -107,10 +115,10 @@ impl Cancel {
             }
             tracing::info!(?instruction, "Acting on an instruction");
             let shared = Arc::clone(&self.shared);
-            shared.state.send_replace(State::Begun);
+            let current = shared.begin();
             shared.link.cancelled();
             shared.journal.note(&Event::Cancelled);
-            let acted = tokio::task::spawn_blocking(move || shared.act()).await;
+            let acted = tokio::task::spawn_blocking(move || shared.act(current)).await;
             if let Err(error) = acted {
                 tracing::error!(%error, "Cancelling failed half-way");
             }
@@ -119,22 +127,24 @@ impl Cancel {
     }
 
     fn set(&self, current: Current) {
-        *self
-            .shared
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = current;
+        *self.shared.current() = current;
     }
 }
 
 impl Shared {
+    /// From now on no task starts; what runs at this moment is returned.
+    fn begin(&self) -> Current {
+        let current = self.current();
+        self.state.send_replace(State::Begun);
+        current.clone()
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Blocks while the on-cancel task runs.
-    fn act(&self) {
-        let current = self
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+    fn act(&self, current: Current) {
         match current {
             Current::Nothing => {}
             // GoCD lets a checkout go on to its end. What the server hears is the same.

@@ -18,9 +18,6 @@ use crate::job::{
 pub(super) fn run_all(builders: &[Builder], context: &TaskContext, cancel: &Cancel) -> JobResult {
     let mut result = JobResult::Passed;
     for builder in builders {
-        if cancel.has_begun() {
-            break;
-        }
         let conditions = builder
             .attributes()
             .map_or(&[][..], |attributes| attributes.conditions.as_slice());
@@ -33,7 +30,9 @@ pub(super) fn run_all(builders: &[Builder], context: &TaskContext, cancel: &Canc
             ..context.clone()
         };
         let begun = Instant::now();
-        cancel.in_task(builder, &context);
+        if !cancel.enter_task(builder, &context) {
+            break;
+        }
         let console = &context.console;
         console.line(
             Tag::TaskStart,
