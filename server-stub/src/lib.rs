@@ -17,6 +17,7 @@ pub mod answer;
 pub mod api;
 pub mod app;
 pub mod artifacts;
+pub mod body_limit;
 pub mod cli;
 pub mod clock;
 pub mod configuration;

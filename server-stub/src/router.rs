@@ -6,7 +6,10 @@ use axum::{Router, response::Redirect, routing::get};
 use http::{HeaderName, HeaderValue};
 use tower_http::compression::CompressionLayer;
 
-use crate::{App, api, artifacts, pages, registration, releases, remoting, version};
+use crate::{
+    App, api, artifacts, body_limit::refuse_large_bodies, pages, registration, releases, remoting,
+    version,
+};
 
 /// Names the server to those who know it; nothing else tells it from a GoCD server.
 pub const SERVER_HEADER: HeaderName = HeaderName::from_static("journeyman-server");
@@ -19,6 +22,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(version::router())
         .merge(api::router())
         .merge(pages::router())
+        .layer(axum::middleware::from_fn(refuse_large_bodies))
         .layer(CompressionLayer::new());
     let go = texts
         .merge(registration::router())
