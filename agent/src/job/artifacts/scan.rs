@@ -1,6 +1,7 @@
 //! Finding what a rule matches.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -33,14 +34,11 @@ pub(super) fn scan(base: &Path, source: &str) -> Vec<Match> {
     }
     scan.read(&mut Vec::new());
     let Scan { folders, files, .. } = scan;
-    let files = files
+    let whole: HashSet<&Path> = folders.iter().map(PathBuf::as_path).collect();
+    let files: Vec<PathBuf> = files
         .into_iter()
-        .filter(|file| {
-            !file
-                .parent()
-                .is_some_and(|parent| folders.iter().any(|f| f == parent))
-        })
-        .collect::<Vec<_>>();
+        .filter(|file| !file.parent().is_some_and(|parent| whole.contains(parent)))
+        .collect();
     folders
         .into_iter()
         .chain(files)

@@ -204,16 +204,10 @@ fn render(
     out: &mut Vec<u8>,
     on_line: &mut impl FnMut(&str),
 ) {
-    let text = from.decode(line.bytes);
-    let mut text = mask.apply(&text);
+    let (text, more) = head_of(line, from, mask);
     on_line(&text);
-    if line.truncated {
-        // What was cut off may have begun a secret: the rest of it must not be shown.
-        let end = text.floor_char_boundary(text.len().saturating_sub(mask.longest()));
-        text = Cow::Owned(text[..end].to_owned());
-    }
     out.extend_from_slice(prefix);
-    match crop(&text, line.truncated) {
+    match crop(&text, more) {
         Some(end) => {
             to.encode_into(&text[..end], out);
             // Writing to a Vec cannot fail.
@@ -222,6 +216,39 @@ fn render(
         None => to.encode_into(&text, out),
     }
     out.push(b'\n');
+}
+
+/// The masked text of a line, of a very long one only as much as is shown; and whether the line
+/// had more. Bytes may become three times as many when they are not text, so a line of the
+/// longest kind is not decoded as a whole.
+fn head_of<'a>(line: Line<'a>, charset: Charset, mask: &Mask) -> (Cow<'a, str>, bool) {
+    let mut length = line.bytes.len().min(MAX_LINE_CHARACTERS + 64 * 1024);
+    loop {
+        let all = length == line.bytes.len();
+        let more = line.truncated || !all;
+        let mut text = masked(charset.decode(&line.bytes[..length]), mask);
+        if more {
+            // What was cut off may have been the rest of a secret, or of a character: then the
+            // beginning of it must not be shown either.
+            let unsure = mask.longest() + '\u{fffd}'.len_utf8();
+            let end = text.floor_char_boundary(text.len().saturating_sub(unsure));
+            text.to_mut().truncate(end);
+        }
+        if all || text.encode_utf16().nth(MAX_LINE_CHARACTERS).is_some() {
+            return (text, more);
+        }
+        length = line.bytes.len().min(2 * length);
+    }
+}
+
+fn masked<'a>(text: Cow<'a, str>, mask: &Mask) -> Cow<'a, str> {
+    match text {
+        Cow::Borrowed(text) => mask.apply(text),
+        Cow::Owned(text) => match mask.apply(&text) {
+            Cow::Borrowed(_) => Cow::Owned(text),
+            Cow::Owned(masked) => Cow::Owned(masked),
+        },
+    }
 }
 
 /// Where a line that is too long is cut, so that it has exactly the limit's length in characters
