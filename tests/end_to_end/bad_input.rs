@@ -14,7 +14,7 @@ use journeyman_tests::{
     console::assert_counts_to,
     fake_server::{FakeServer, build_work, shell},
     gate::Gate,
-    patience::{wait_for, wait_until},
+    patience::{wait_until},
     processes::{self, Role},
     releases::Releases,
     repo::Repo,
