@@ -19,11 +19,14 @@ use tokio_util::io::ReaderStream;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::checksums::Checksums;
-use crate::job::{console::Console, server::JobServer};
+use crate::job::{
+    console::Console,
+    server::{CallError, JobServer},
+};
 
 /// GoCD: attempts for one item, without a pause.
 const ATTEMPTS: u32 = 3;
-/// Pauses while nobody answers at all; that does not count as an attempt.
+/// Pauses while nobody answers, or only a proxy does; that does not count as an attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How much is read and sent at once, in bytes.
@@ -150,21 +153,23 @@ impl Uploader<'_> {
                 .header(files::X_GO_ARTIFACT_SIZE, packed.size)
                 .header(files::X_GOCD_CONFIRM, "true")
                 .multipart(form);
-            match request.send().await {
+            let outage = match request.send().await {
                 Ok(answer) => {
                     let status = answer.status();
-                    if !status.is_success() {
-                        tracing::warn!(%status, attempt, item = %item.display(), "An upload was refused");
+                    let refusal = CallError::Refused { status };
+                    if !refusal.is_outage() {
+                        if !status.is_success() {
+                            tracing::warn!(%status, attempt, item = %item.display(), "An upload was refused");
+                        }
+                        return Some(status);
                     }
-                    return Some(status);
+                    status.to_string()
                 }
-                Err(error) => {
-                    let error = error.without_url();
-                    tracing::warn!(%error, again_in = ?pause, item = %item.display(), "An upload broke");
-                    sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            }
+                Err(error) => error.without_url().to_string(),
+            };
+            tracing::warn!(error = outage, again_in = ?pause, item = %item.display(), "An upload broke");
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
