@@ -14,7 +14,7 @@ use journeyman_tests::{
     console::assert_counts_to,
     fake_server::{FakeServer, build_work, shell},
     gate::Gate,
-    patience::{wait_until},
+    patience::wait_until,
     processes::{self, Role},
     releases::Releases,
     repo::Repo,
@@ -123,7 +123,7 @@ work:
     );
     server.add_repo(&repo);
     let job = Job::new("half", server.api().trigger("half"), "work");
-    server.api().wait_for_console(&job, "line 1");
+    server.api().wait_for_output(&job, "line 1");
     server.stop();
     // The whole rest of the job happens while nobody listens.
     fs::write(&go, "").unwrap();
@@ -341,7 +341,7 @@ work:
     ));
     let uuid = chain.uuid();
     let first = Job::new("lost", server.api().trigger("lost"), "work");
-    server.api().wait_for_console(&first, "line 1");
+    server.api().wait_for_output(&first, "line 1");
 
     // Everything dies, as in a power cut, and the disk gives back something else.
     let folder = fs::read_dir(chain.folder().join("jobs"))
@@ -379,7 +379,7 @@ work:
         "the damaged folder is set aside, the empty ones are gone",
         || fs::read_dir(chain.folder().join("jobs")).is_ok_and(|entries| entries.count() == 1),
     );
-    server.api().wait_for_console(&first, "line 1");
+    server.api().wait_for_output(&first, "line 1");
     server.api().cancel(&first);
     server.api().wait_for_agent(&uuid, "Enabled", "Idle");
     assert_eq!(server.api().job(&first).unwrap().result, "Cancelled");

@@ -106,7 +106,7 @@ wait:
   tasks:
     - exec:
         command: sh
-        arguments: [-c, 'echo up; while [ ! -e stop ]; do sleep 0.05; done; echo down']
+        arguments: [-c, 'echo line 1; while [ ! -e stop ]; do sleep 0.05; done; echo down']
         on_cancel:
           exec: {{ command: sh, arguments: [-c, 'echo asked; touch stop {}'] }}
 ",
@@ -115,7 +115,7 @@ wait:
     );
     server.add_repo(&repo);
     let job = Job::new("polite", server.api().trigger("polite"), "wait");
-    server.api().wait_for_console(&job, " up");
+    server.api().wait_for_output(&job, "line 1");
     server.api().cancel(&job);
     server
         .api()

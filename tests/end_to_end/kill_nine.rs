@@ -41,6 +41,8 @@ enum Moment {
     BetweenTasks,
     /// About half of an artifact is on the server.
     Uploading,
+    /// An artifact is on the server, and the runner is not told.
+    Uploaded,
     /// The result is on its way.
     Completing,
 }
@@ -94,6 +96,7 @@ kills! {
     server_killed_in_the_first_task: SERVER, FirstTask;
     server_killed_between_tasks: SERVER, BetweenTasks;
     server_killed_while_uploading: SERVER, Uploading;
+    server_killed_after_an_upload: SERVER, Uploaded;
     server_killed_at_completing: SERVER, Completing;
 }
 
@@ -108,7 +111,7 @@ fn kill(victim: Victim, moment: Moment) {
     // with the client certificate an agent gets.
     let gate = matches!(
         moment,
-        Moment::Preparing | Moment::Uploading | Moment::Completing
+        Moment::Preparing | Moment::Uploading | Moment::Uploaded | Moment::Completing
     )
     .then(|| Gate::before(&server.http_url));
     let url = gate
@@ -214,9 +217,8 @@ fn hold(gate: &Gate, victim: Victim, moment: Moment) -> Option<Hold> {
             Where::Request,
             report("/report_current_status", "\"jobState\":\"Building\""),
         )),
-        Moment::Uploading => Some(gate.hold(Where::Body, |seen| {
-            seen.method == "POST" && seen.path.contains("/remoting/files/")
-        })),
+        Moment::Uploading => Some(gate.hold(Where::Body, is_upload)),
+        Moment::Uploaded => Some(gate.hold(Where::Answer, is_upload)),
         // The worst for a server: it has the result, and the runner is not told.
         Moment::Completing if victim == SERVER => {
             Some(gate.hold(Where::Answer, report("/report_completed", "")))
@@ -226,14 +228,18 @@ fn hold(gate: &Gate, victim: Victim, moment: Moment) -> Option<Hold> {
     }
 }
 
+fn is_upload(seen: &Seen) -> bool {
+    seen.method == "POST" && seen.path.contains("/remoting/files/")
+}
+
 fn wait_for_moment(server: &Server, job: &Job, moment: Moment, hold: Option<&Hold>) {
     match moment {
         Moment::FirstTask => server
             .api()
-            .wait_for_console(job, &format!("line {}", FIRST / 2)),
+            .wait_for_output(job, &format!("line {}", FIRST / 2)),
         Moment::BetweenTasks => server
             .api()
-            .wait_for_console(job, &format!("line {}", FIRST + 1)),
+            .wait_for_output(job, &format!("line {}", FIRST + 1)),
         _ => hold.unwrap().wait_until_reached(),
     }
 }

@@ -34,7 +34,7 @@ fn the_first_signal_lets_the_job_finish() {
     let go = scene.path().join("go");
     server.add_repo(&Repo::with_pipeline(&scene, "stop", &job(&go)));
     let first = Job::new("stop", server.api().trigger("stop"), "work");
-    server.api().wait_for_console(&first, "line 1");
+    server.api().wait_for_output(&first, "line 1");
 
     chain.ask_to_stop();
     chain.wait_until_said("asked to stop");
@@ -57,7 +57,7 @@ fn the_second_signal_cancels_the_job() {
     let go = scene.path().join("go");
     server.add_repo(&Repo::with_pipeline(&scene, "stop", &job(&go)));
     let first = Job::new("stop", server.api().trigger("stop"), "work");
-    server.api().wait_for_console(&first, "line 1");
+    server.api().wait_for_output(&first, "line 1");
 
     chain.ask_to_stop();
     chain.wait_until_said("asked to stop");

@@ -6,7 +6,10 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::runtime::{self, Runtime};
 
-use crate::patience::{wait_for, wait_until};
+use crate::{
+    console::texts,
+    patience::{wait_for, wait_until},
+};
 
 /// A client of one server.
 pub struct Api {
@@ -272,11 +275,12 @@ impl Api {
             .unwrap_or_default()
     }
 
-    /// Waits until the job's console contains `text`.
-    pub fn wait_for_console(&self, job: &Job, text: &str) {
+    /// Waits until a task of the job has written this line and the server has it. (The console
+    /// also has the command of the task, so it is not enough to look for the text.)
+    pub fn wait_for_output(&self, job: &Job, line: &str) {
         wait_until(
-            &format!("the console of {} has {text:?}", job.locator),
-            || self.console(job).contains(text),
+            &format!("a task of {} has written {line:?}", job.locator),
+            || texts(&self.console(job), "&1").any(|text| text == line),
         );
     }
 

@@ -146,7 +146,7 @@ fn latency() -> String {
         let job = Job::new("hello", next, "hello");
         let began = Instant::now();
         assert_eq!(server.api().trigger("hello"), next);
-        server.api().wait_for_console(&job, " line 1");
+        server.api().wait_for_output(&job, "line 1");
         samples.push(began.elapsed().as_millis() as i64);
         server.api().wait_for_result(&job);
     }
