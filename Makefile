@@ -5,6 +5,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # End-to-end tests spend their time waiting for processes, not computing.
 export RUST_TEST_THREADS ?= 4
 
+# Run and test share one build. With the tests' targets, because what their dependencies switch on
+# in others (a feature of tokio, for one) would otherwise have half of them compiled twice.
+BUILD := cargo build --workspace --all-targets --locked
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lint build release bench clean
 
@@ -14,13 +18,13 @@ help: ## show this list
 run: ## run the sample pipeline on a server and two agents of its own (ONCE=1: end with its result)
 	@echo "make run: build, start a server, install two agents, run the sample pipeline"
 	@.ci/prepare
-	@cargo build --workspace --bins --locked
+	@$(BUILD)
 	@ONCE="$(ONCE)" KEEP="$(KEEP)" sample/run
 
 test: ## run every test: unit tests, then real processes end to end
 	@echo "make test: build everything, run the unit tests and the end-to-end tests"
 	@.ci/prepare
-	@cargo build --workspace --bins --locked
+	@$(BUILD)
 	@cargo test --workspace --locked --no-fail-fast
 
 lint: ## check the format and the lints, warnings are errors
@@ -31,7 +35,7 @@ lint: ## check the format and the lints, warnings are errors
 
 build: ## build all programs (debug)
 	@.ci/prepare
-	@cargo build --workspace --bins --locked
+	@$(BUILD)
 
 release: ## build what is shipped: small, stripped, link-time optimised
 	@.ci/prepare
