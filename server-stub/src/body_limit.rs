@@ -1,9 +1,14 @@
 //! Refusing bodies that are larger than any real one, so that the sender hears of it.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{
-    body::Body,
+    body::{Body, BodyDataStream, Bytes},
     extract::Request,
     middleware::Next,
     response::{IntoResponse, Response},
@@ -41,6 +46,50 @@ pub async fn refuse_large_bodies(request: Request, next: Next) -> Response {
             .into_response()
         }
         _ => next.run(request).await,
+    }
+}
+
+/// Reads what is left of a body whose request was refused before it was read, so that an agent
+/// hears that it need not try again.
+pub async fn hear_out(request: Request, next: Next) -> Response {
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    // A client that asked first has not sent anything yet.
+    let asked_first = request.headers().contains_key(header::EXPECT);
+    let (head, body) = request.into_parts();
+    let left = Shared(Arc::new(Mutex::new(body.into_data_stream())));
+    let mut lent = left.clone();
+    let lent = futures_util::stream::poll_fn(move |context| lent.poll(context));
+    let response = next
+        .run(Request::from_parts(head, Body::from_stream(lent)))
+        .await;
+    let refused = response.status().is_client_error() || response.status().is_server_error();
+    if refused && !asked_first && announced.is_none_or(|announced| announced <= LISTENED_TO) {
+        let _ = tokio::time::timeout(PATIENCE, left.throw_away()).await;
+    }
+    response
+}
+
+/// A body that outlives the handler it was given to.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<BodyDataStream>>);
+
+impl Shared {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, axum::Error>>> {
+        let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        body.poll_next_unpin(context)
+    }
+
+    async fn throw_away(mut self) {
+        let mut read: u64 = 0;
+        while let Some(Ok(part)) = poll_fn(|context| self.poll(context)).await {
+            read = read.saturating_add(part.len() as u64);
+            if read > LISTENED_TO {
+                return;
+            }
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What people do with agents.
 
+use std::fmt;
+
 use journeyman_protocol::agent::RuntimeStatus;
 use sqlx::SqliteConnection;
 
 use super::{Agent, ConfigState, find};
-use crate::{App, database::DatabaseError};
+use crate::{App, database::DatabaseError, pipelines::names::check_name};
 
 /// Why an agent was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +20,9 @@ pub enum AdminError {
     #[error("agent {uuid} is elastic and cannot have resources")]
     Elastic { uuid: String },
     #[error(
-        "`{name}` is not a valid name for a {kind}: use letters, digits, spaces, `-`, `_`, `.` and `|`"
+        "`{name}` is not a valid name for the {kind} of an agent: use {}", kind.letters()
     )]
-    Name { kind: &'static str, name: String },
+    Name { kind: NameKind, name: String },
     #[error("an agent's host name cannot be empty")]
     EmptyHostname,
     #[error("agent {uuid} cannot be deleted: it must be disabled and not building")]
@@ -31,6 +33,14 @@ pub enum AdminError {
     NotCancelled { uuid: String, status: String },
     #[error("killing the tasks of agent {uuid} was requested before")]
     KillPending { uuid: String },
+}
+
+/// What a name of an agent's lists is for, and so what it may hold. GoCD: resources may have spaces
+/// and bars, environments are named like pipelines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    Resource,
+    Environment,
 }
 
 /// What to change about an agent; what is left out stays.
@@ -164,14 +174,6 @@ pub async fn kill_running_tasks(app: &App, uuid: &str) -> Result<(), AdminError>
     Ok(())
 }
 
-/// Names as in GoCD: resources may hold spaces and bars, environments are plain names.
-pub fn is_valid_name(name: &str) -> bool {
-    !name.trim().is_empty()
-        && name
-            .chars()
-            .all(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '|'))
-}
-
 fn changed(agent: Agent, change: &Change) -> Result<Agent, AdminError> {
     if agent.config_state == ConfigState::Pending
         && !matches!(
@@ -198,10 +200,12 @@ fn changed(agent: Agent, change: &Change) -> Result<Agent, AdminError> {
             RuntimeStatus::Unknown if config_state == ConfigState::Enabled => RuntimeStatus::Idle,
             status => status,
         },
-        resources: change.resources.apply(agent.resources, "resource")?,
+        resources: change
+            .resources
+            .apply(agent.resources, NameKind::Resource)?,
         environments: change
             .environments
-            .apply(agent.environments, "environment")?,
+            .apply(agent.environments, NameKind::Environment)?,
         ..agent
     })
 }
@@ -210,10 +214,43 @@ async fn store(connection: &mut SqliteConnection, agent: &Agent) -> Result<(), D
     super::insert(connection, agent).await
 }
 
+// === impl NameKind ===
+
+impl NameKind {
+    /// Whether this can be a name.
+    pub fn allows(self, name: &str) -> bool {
+        match self {
+            Self::Resource => {
+                !name.trim().is_empty()
+                    && name
+                        .chars()
+                        .all(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '|'))
+            }
+            Self::Environment => check_name(name).is_ok(),
+        }
+    }
+
+    fn letters(self) -> &'static str {
+        match self {
+            Self::Resource => "letters, digits, spaces, `-`, `_`, `.` and `|`",
+            Self::Environment => "letters, digits, `-`, `_` and `.`",
+        }
+    }
+}
+
+impl fmt::Display for NameKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Resource => "resource",
+            Self::Environment => "environment",
+        })
+    }
+}
+
 // === impl ListChange ===
 
 impl ListChange {
-    fn apply(&self, current: Vec<String>, kind: &'static str) -> Result<Vec<String>, AdminError> {
+    fn apply(&self, current: Vec<String>, kind: NameKind) -> Result<Vec<String>, AdminError> {
         let wanted = match self {
             Self::Keep => return Ok(current),
             Self::Replace(names) => names.clone(),
@@ -230,7 +267,7 @@ impl ListChange {
         let mut names: Vec<String> = Vec::new();
         for name in wanted {
             let name = name.trim();
-            if !is_valid_name(name) {
+            if !kind.allows(name) {
                 return Err(AdminError::Name {
                     kind,
                     name: name.to_owned(),

@@ -29,13 +29,18 @@ impl Doing {
     /// What follows from what the agent reports. GoCD: `AgentInstance.update`.
     ///
     /// Cancelled ends only when the agent says that it is idle: until then it may not have heard
-    /// of it yet.
+    /// of it yet. An agent that is busy and does not say with what keeps the job it was given, so
+    /// that a cancel of that job still finds it.
     pub(super) fn after_report(
         self,
         reported: RuntimeStatus,
         build_locator: &str,
         now_ms: i64,
     ) -> Self {
+        let build_locator = match build_locator {
+            "" => self.build_locator.clone(),
+            told => told.to_owned(),
+        };
         match reported {
             RuntimeStatus::Idle => Self {
                 status: RuntimeStatus::Idle,
@@ -45,17 +50,17 @@ impl Doing {
             },
             RuntimeStatus::Cancelled => Self {
                 status: RuntimeStatus::Cancelled,
-                build_locator: build_locator.to_owned(),
+                build_locator,
                 cancelled_at: self.cancelled_at.or(Some(now_ms)),
                 ..self
             },
             _ if self.status == RuntimeStatus::Cancelled => Self {
-                build_locator: build_locator.to_owned(),
+                build_locator,
                 ..self
             },
             other => Self {
                 status: other,
-                build_locator: build_locator.to_owned(),
+                build_locator,
                 ..self
             },
         }
@@ -190,6 +195,12 @@ mod tests {
             assert_eq!(after.status, RuntimeStatus::Building);
             assert_eq!(after.build_locator, "up/2/build/1/unit");
         }
+    }
+
+    #[test]
+    fn a_busy_agent_that_names_no_job_keeps_the_one_it_was_given() {
+        let after = doing(RuntimeStatus::Building).after_report(RuntimeStatus::Building, "", 9);
+        assert_eq!(after, doing(RuntimeStatus::Building));
     }
 
     #[test]

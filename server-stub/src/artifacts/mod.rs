@@ -17,7 +17,7 @@ use axum::{Router, extract::DefaultBodyLimit, routing::get};
 
 pub use store::{StoredArtifact, stored};
 
-use crate::App;
+use crate::{App, body_limit::hear_out};
 
 /// Routes under `/go`: for agents below `/remoting/files`, for people below `/files`. Bodies are
 /// limited by free space, not by a number.
@@ -32,4 +32,5 @@ pub fn router() -> Router<Arc<App>> {
         .route("/remoting/files/{*path}", agents)
         .route("/files/{*path}", people)
         .layer(DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn(hear_out))
 }

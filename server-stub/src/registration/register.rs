@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::form;
 use crate::{
     App,
-    agents::{self, Agent, ConfigState, is_valid_name},
+    agents::{self, Agent, ConfigState, NameKind},
     answer::Refusal,
     database::DatabaseError,
     listening::Peer,
@@ -279,12 +279,15 @@ fn enable(
     form: &RegistrationForm,
     elastic: Option<ElasticAgent>,
 ) -> Result<(), Refusal> {
-    let resources = names("resource", &form.agent_auto_register_resources)?;
+    let resources = names(NameKind::Resource, &form.agent_auto_register_resources)?;
     if elastic.is_some() && !resources.is_empty() {
         return Err(refusal("an elastic agent cannot have resources"));
     }
     agent.resources = resources;
-    agent.environments = names("environment", &form.agent_auto_register_environments)?;
+    agent.environments = names(
+        NameKind::Environment,
+        &form.agent_auto_register_environments,
+    )?;
     agent.elastic = elastic;
     let shown = form.agent_auto_register_hostname.trim();
     if !shown.is_empty() {
@@ -297,16 +300,16 @@ fn enable(
     Ok(())
 }
 
-fn names(kind: &str, list: &str) -> Result<Vec<String>, Refusal> {
+fn names(kind: NameKind, list: &str) -> Result<Vec<String>, Refusal> {
     let mut names: Vec<String> = Vec::new();
     for name in list
         .split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty())
     {
-        if !is_valid_name(name) {
+        if !kind.allows(name) {
             return Err(refusal(format!(
-                "`{name}` is not a valid name for a {kind}"
+                "`{name}` is not a valid name for an agent's {kind}"
             )));
         }
         if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {

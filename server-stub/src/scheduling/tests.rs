@@ -175,7 +175,7 @@ impl Scene {
         (job.state(), job.result())
     }
 
-    async fn take(&self, agent: &Agent) -> JobIdentifier {
+    pub(crate) async fn take(&self, agent: &Agent) -> JobIdentifier {
         let work = assign(self.app(), agent).await.unwrap().unwrap();
         work.assignment.job_identifier
     }

@@ -10,3 +10,6 @@ mod tls;
 pub use authority::{Trust, TrustError};
 pub use issue::{Issued, RequestError};
 pub use tls::{acceptor, common_name};
+
+#[cfg(test)]
+mod tests;

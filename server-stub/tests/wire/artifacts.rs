@@ -337,3 +337,20 @@ async fn a_path_cannot_leave_the_jobs_folder() {
     }
     assert_eq!(fs::read_to_string(key).unwrap().trim(), crate::server::KEY);
 }
+
+#[tokio::test]
+async fn a_large_upload_that_is_refused_hears_why() {
+    let server = Server::start().await;
+    let (agent, _) = building(&server).await;
+    let url = format!("{JOB}/big?attempt=1");
+    let large = || zip_part(vec![7; 24 * 1024 * 1024]);
+    let unconfirmed = agent.signed(server.post(&url)).multipart(large());
+    assert_eq!(answer(unconfirmed).await.status, 400);
+    let no_room = agent
+        .signed(server.post(&url))
+        .header("X-GoCD-Confirm", "true")
+        .header("X-Go-Artifact-Size", u64::MAX / 4);
+    assert_eq!(answer(no_room.multipart(large())).await.status, 413);
+    let stranger = server.post(&url).header("X-GoCD-Confirm", "true");
+    assert_eq!(answer(stranger.multipart(large())).await.status, 403);
+}
