@@ -126,6 +126,43 @@ async fn a_body_over_the_limit_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_body_that_does_not_announce_its_length_has_the_same_limit() {
+    let server = Server::start().await;
+    let agent = Agent::registered(&server).await;
+    let chunk = || Ok::<_, std::io::Error>(vec![b' '; 64 * 1024]);
+    let chunks = futures_util::stream::iter((0..48).map(move |_| chunk()));
+    let request = agent
+        .request("ping")
+        .body(reqwest::Body::wrap_stream(chunks));
+    let refused = answer(request).await;
+    assert_eq!(refused.status, 413, "{refused:?}");
+    assert!(refused.json()["message"].is_string(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_elastic_agent_speaks_as_one() {
+    let server = Server::start().await;
+    let mut agent = Agent::with_token(&server).await;
+    let mut form = agent.form(crate::server::KEY);
+    for (name, value) in &mut form {
+        if name.starts_with("elastic") {
+            *value = "pod-1".to_owned();
+        }
+    }
+    assert_eq!(agent.register(&form).await.status, 200);
+    agent.new_cookie().await;
+    assert_eq!(agent.call("ping", json!({})).await.status, 500);
+    let mut info = agent.info("Idle");
+    info["type"] = json!("ElasticAgentRuntimeInfo");
+    info["elasticAgentId"] = json!("pod-1");
+    info["elasticPluginId"] = json!("pod-1");
+    let pong = agent
+        .call("ping", json!({ "agentRuntimeInfo": info }))
+        .await;
+    assert_eq!((pong.status, pong.text.as_str()), (200, "\"NONE\""));
+}
+
+#[tokio::test]
 async fn the_cookie_is_the_one_that_was_given_last() {
     let server = Server::start().await;
     let mut agent = Agent::registered(&server).await;
