@@ -185,3 +185,68 @@ fn sha256(path: &Path) -> io::Result<String> {
         .map(|byte| format!("{byte:02x}"))
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    const PLATFORM: &str = "linux-x86_64";
+
+    fn build(folder: &Path, first: &str, version: &str) {
+        let manifest = serde_json::json!({
+            "format": 1, "component": "agent", "version": version, "build": 17, "platform": PLATFORM,
+            "entryPoint": { "path": "journeyman-agent", "args": ["run"] }, "files": [],
+        })
+        .to_string();
+        let path = folder.join(format!("agent-{PLATFORM}.tar.zst"));
+        let _ = std::fs::remove_file(&path);
+        let to = zstd::stream::write::Encoder::new(File::create(path).unwrap(), 1).unwrap();
+        let mut archive = tar::Builder::new(to);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(manifest.len() as u64);
+        header.set_mode(0o644);
+        archive
+            .append_data(&mut header, first, manifest.as_bytes())
+            .unwrap();
+        archive.into_inner().unwrap().finish().unwrap();
+    }
+
+    #[test]
+    fn a_package_is_offered_until_another_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let releases = Releases::new(folder.path().to_path_buf());
+        let find = || releases.find(Component::Agent, PLATFORM);
+        assert_eq!(find().unwrap(), None);
+
+        build(folder.path(), MANIFEST_NAME, "0.1.0");
+        let first = find().unwrap().unwrap();
+        assert_eq!(first.manifest.version, "0.1.0");
+        assert_eq!(find().unwrap().as_ref(), Some(&first));
+        let path = releases.path_of(&first.package.sha256).unwrap();
+        assert_eq!(sha256(&path).unwrap(), first.package.sha256);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), first.package.size);
+
+        build(folder.path(), MANIFEST_NAME, "0.2.0");
+        assert_eq!(releases.path_of(&first.package.sha256), None);
+        assert_eq!(find().unwrap().unwrap().manifest.version, "0.2.0");
+        assert_eq!(releases.find(Component::Agent, "../x").unwrap(), None);
+        assert_eq!(releases.find(Component::Launcher, PLATFORM).unwrap(), None);
+    }
+
+    #[test]
+    fn a_package_without_its_manifest_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let releases = Releases::new(folder.path().to_path_buf());
+        build(folder.path(), "journeyman-agent", "0.1.0");
+        let error = releases.find(Component::Agent, PLATFORM).unwrap_err();
+        assert!(error.to_string().contains("its first file"), "{error}");
+        std::fs::write(
+            folder.path().join(format!("agent-{PLATFORM}.tar.zst")),
+            "cut",
+        )
+        .unwrap();
+        assert!(releases.find(Component::Agent, PLATFORM).is_err());
+    }
+}
