@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     thread,
@@ -91,17 +92,22 @@ impl<'a> Chain<'a> {
             .append(true)
             .open(self.output_path())
             .expect("a file for the output");
-        let child = self
+        let mut command = self
             .scene
-            .command(&self.folder.join("journeyman-bootstrapper"))
+            .command(&self.folder.join("journeyman-bootstrapper"));
+        command
             .args(&self.arguments)
             .envs(self.environment.iter().cloned())
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("the same file"))
-            .stderr(output)
-            .spawn()
-            .expect("the bootstrapper");
+            .stderr(output);
+        // A test beside this one may just be between fork and exec, with a copy of the handle that
+        // wrote the file: it is "busy" as long.
+        let child = wait_for("the bootstrapper starts", || match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+            started => Some(started.expect("the bootstrapper")),
+        });
         self.child = Some(child);
     }
 
