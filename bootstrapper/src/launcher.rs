@@ -174,7 +174,7 @@ mod tests {
         while !folder.path().join("ready").exists() {
             std::thread::yield_now();
         }
-        signals::terminate(running.child.id()).unwrap();
+        signals::ask_to_stop(running.child.id(), false).unwrap();
         assert_eq!(running.child.wait().unwrap().code(), Some(7));
     }
 

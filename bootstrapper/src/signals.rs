@@ -89,8 +89,14 @@ pub(crate) fn give_back(command: &mut Command) {
     }
 }
 
-/// Asks a process to end.
-pub(crate) fn terminate(process: u32) -> io::Result<()> {
+/// Asks a process to end, for the first time or again. The two requests are different signals:
+/// two of a kind that come close together become one.
+pub(crate) fn ask_to_stop(process: u32, again: bool) -> io::Result<()> {
     let process = i32::try_from(process).map_err(io::Error::other)?;
-    Ok(signal::kill(Pid::from_raw(process), Signal::SIGTERM)?)
+    let signal = if again {
+        Signal::SIGINT
+    } else {
+        Signal::SIGTERM
+    };
+    Ok(signal::kill(Pid::from_raw(process), signal)?)
 }

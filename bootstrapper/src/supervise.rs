@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// Starts launchers in the current folder until somebody asks to stop, or a launcher says that
-/// it is hopeless. Each `SIGTERM`, `SIGINT` or `SIGHUP` is passed on as one `SIGTERM`; the third
-/// kills. Returns the exit code.
+/// it is hopeless. The first `SIGTERM`, `SIGINT` or `SIGHUP` is passed on as `SIGTERM`, the second as
+/// `SIGINT`; the third kills. Returns the exit code.
 ///
 /// # Errors
 /// When the operating system refuses to say where we are or to hand over signals.
@@ -102,7 +102,7 @@ fn wait(running: &mut Running, events: &Signals, log: &mut Log) -> io::Result<(E
             } else {
                 "asked to stop again: the job is cancelled; ask once more to end it the hard way"
             });
-            if let Err(error) = signals::terminate(running.child.id()) {
+            if let Err(error) = signals::ask_to_stop(running.child.id(), requests > 1) {
                 log.error(&format!("cannot signal the launcher: {error}"));
             }
         } else {

@@ -81,13 +81,19 @@ pub(crate) async fn watch(mut child: Child, stops: &mut Stops) -> u8 {
 
 fn pass_on(child: &mut Child, requests: u32) {
     info!(requests, "asked to stop");
+    // Two signals of a kind that come close together become one.
+    let signal = if requests == 1 {
+        Signal::SIGTERM
+    } else {
+        Signal::SIGINT
+    };
     let sent = if requests >= 3 {
         child.start_kill()
     } else {
         child
             .id()
             .and_then(|id| i32::try_from(id).ok())
-            .map_or(Ok(()), |id| Ok(kill(Pid::from_raw(id), Signal::SIGTERM)?))
+            .map_or(Ok(()), |id| Ok(kill(Pid::from_raw(id), signal)?))
     };
     if let Err(error) = sent {
         warn!(%error, "cannot signal the agent");
