@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use openssl::error::ErrorStack;
@@ -31,6 +32,10 @@ use crate::{
     router, scheduling,
     trust::{self, Trust, TrustError},
 };
+
+/// How long the data folder's lock is waited for.
+const DYING_PREDECESSOR: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a server is started with.
 pub struct Start {
@@ -240,7 +245,14 @@ fn take_folder(paths: &Paths) -> Result<File, StartError> {
         .truncate(false)
         .open(&lock_path)
         .map_err(failed(&paths.data))?;
-    match lock.try_lock() {
+    // One that was told to stop, or killed, just now is gone in a moment.
+    let deadline = Instant::now() + DYING_PREDECESSOR;
+    let mut locked = lock.try_lock();
+    while matches!(locked, Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
+        std::thread::sleep(LOCK_PAUSE);
+        locked = lock.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();

@@ -45,6 +45,10 @@ fn the_first_signal_lets_the_job_finish() {
     let state = server.api().wait_for_result(&first);
     assert_eq!(state.result, "Passed");
     assert_counts_to(&server.api().console(&first), 2);
+    // The server must not take an agent that has stopped for one that still builds.
+    server
+        .api()
+        .wait_for_agent(&chain.uuid(), "Enabled", "Idle");
 }
 
 #[test]

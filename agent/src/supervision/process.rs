@@ -24,7 +24,7 @@ use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -43,6 +43,9 @@ use crate::{
 /// How long to wait for an agent in the same folder that is about to end: after its launcher was
 /// killed, it ends on its own.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the last ping may take: nobody waits for a stop longer than this.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// What an agent is started with.
 #[derive(Clone, Debug)]
@@ -167,10 +170,15 @@ async fn live(
     };
     let mut loops = spawn_loops(&agent);
     let lifecycle = agent.lifecycle.clone();
+    let session = Arc::clone(&agent.session);
     let mut work = std::pin::pin!(carry_out(agent, effects));
     loop {
         tokio::select! {
-            () = &mut work => return Ok(()),
+            () = &mut work => {
+                loops.shutdown().await;
+                say_idle(&session).await;
+                return Ok(());
+            }
             () = stops.requested() => {
                 lifecycle.apply(Event::StopRequested);
             }
@@ -180,6 +188,23 @@ async fn live(
                 }
             }
         }
+    }
+}
+
+/// The last word of an agent that stops: it runs no job. Without it the server, which heard of the
+/// job's end but not of the agent's, would take it for building until it counts as lost.
+async fn say_idle(session: &Session) {
+    // A runner that outlives this agent still has its folder, and its job must not be called off.
+    let runs_nothing =
+        std::fs::read_dir(session.workdir.jobs()).is_ok_and(|mut jobs| jobs.next().is_none());
+    let (Some(token), Some(_), true) = (session.token(), session.cookie(), runs_nothing) else {
+        return;
+    };
+    let (remoting, info) = (session.remoting(), session.runtime_info(&State::Idle));
+    match timeout(LAST_WORD, remoting.ping(&token, info)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::info!(%error, "The server was not told of the stop"),
+        Err(_) => tracing::info!("The server was not told of the stop: it does not answer"),
     }
 }
 
