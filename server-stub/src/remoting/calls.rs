@@ -18,8 +18,8 @@ use journeyman_protocol::{
     extension::{PREFER, parse_prefer_wait},
     gson,
     remoting::{
-        ANSWER_CONTENT_TYPE, GetCookieRequest, GetWorkRequest, IsIgnoredRequest, PingRequest,
-        ReportCompleteStatusRequest, ReportCurrentStatusRequest,
+        ANSWER_CONTENT_TYPE, AgentInstruction, GetCookieRequest, GetWorkRequest, IsIgnoredRequest,
+        PingRequest, ReportCompleteStatusRequest, ReportCurrentStatusRequest,
     },
     work::Work,
 };
@@ -51,24 +51,17 @@ pub(super) async fn get_cookie(call: Call) -> Result<Response, Refusal> {
 }
 
 pub(super) async fn ping(call: Call) -> Result<Response, Refusal> {
-    let app = call.app.clone();
-    let (request, _) = call
-        .read::<PingRequest>(|request| &request.agent_runtime_info)
+    let (_, _, instruction) = call
+        .hear::<PingRequest>(|request| &request.agent_runtime_info)
         .await?;
-    let instruction = agents::heard(&app, &request.agent_runtime_info)
-        .await
-        .map_err(contact)?;
     json(&instruction)
 }
 
 pub(super) async fn report_current_status(call: Call) -> Result<Response, Refusal> {
     let app = call.app.clone();
-    let (request, uuid) = call
-        .read::<ReportCurrentStatusRequest>(|request| &request.agent_runtime_info)
+    let (request, uuid, _) = call
+        .hear::<ReportCurrentStatusRequest>(|request| &request.agent_runtime_info)
         .await?;
-    agents::heard(&app, &request.agent_runtime_info)
-        .await
-        .map_err(contact)?;
     scheduling::report_status(&app, &uuid, &request.job_identifier, request.job_state)
         .await
         .map_err(scheduling)?;
@@ -77,12 +70,9 @@ pub(super) async fn report_current_status(call: Call) -> Result<Response, Refusa
 
 pub(super) async fn report_completing(call: Call) -> Result<Response, Refusal> {
     let app = call.app.clone();
-    let (request, uuid) = call
-        .read::<ReportCompleteStatusRequest>(|request| &request.agent_runtime_info)
+    let (request, uuid, _) = call
+        .hear::<ReportCompleteStatusRequest>(|request| &request.agent_runtime_info)
         .await?;
-    agents::heard(&app, &request.agent_runtime_info)
-        .await
-        .map_err(contact)?;
     scheduling::report_completing(&app, &uuid, &request.job_identifier, request.job_result)
         .await
         .map_err(scheduling)?;
@@ -91,12 +81,9 @@ pub(super) async fn report_completing(call: Call) -> Result<Response, Refusal> {
 
 pub(super) async fn report_completed(call: Call) -> Result<Response, Refusal> {
     let app = call.app.clone();
-    let (request, uuid) = call
-        .read::<ReportCompleteStatusRequest>(|request| &request.agent_runtime_info)
+    let (request, uuid, _) = call
+        .hear::<ReportCompleteStatusRequest>(|request| &request.agent_runtime_info)
         .await?;
-    agents::heard(&app, &request.agent_runtime_info)
-        .await
-        .map_err(contact)?;
     scheduling::report_completed(&app, &uuid, &request.job_identifier, request.job_result)
         .await
         .map_err(scheduling)?;
@@ -217,6 +204,20 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// Reads a call that also tells how the agent is, and takes note of that. What comes back is
+    /// the request, who made it, and what the agent should be told.
+    async fn hear<T: DeserializeOwned>(
+        self,
+        runtime_info: impl Fn(&T) -> &AgentRuntimeInfo,
+    ) -> Result<(T, String, AgentInstruction), Refusal> {
+        let app = self.app.clone();
+        let (request, uuid) = self.read(&runtime_info).await?;
+        let instruction = agents::heard(&app, runtime_info(&request))
+            .await
+            .map_err(contact)?;
+        Ok((request, uuid, instruction))
+    }
+
     /// Checks who calls, then reads what is said: the order of GoCD's filters.
     async fn read<T: DeserializeOwned>(
         self,
