@@ -3,8 +3,13 @@
 mod cleanup;
 mod git;
 mod scm;
+#[cfg(test)]
+mod testing;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use journeyman_protocol::{
     console::Tag,
@@ -26,6 +31,8 @@ pub(crate) struct MaterialContext {
     pub(crate) root: PathBuf,
     /// `pipelines/<pipeline>`, relative to it.
     pub(crate) base: PathBuf,
+    /// Whether the job's cancel has begun: from then on no program is started.
+    pub(crate) is_cancelled: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// A material that could not be brought up to date. The text is what the console shows.

@@ -228,11 +228,13 @@ impl Job<'_> {
     }
 
     async fn update_materials(&self, base: PathBuf) -> Result<(), JobError> {
+        let cancel = self.cancel.clone();
         let context = MaterialContext {
             console: self.console.clone(),
             children: self.children.clone(),
             root: self.root.clone(),
             base,
+            is_cancelled: Arc::new(move || cancel.has_begun()),
         };
         let revisions = self.assignment.material_revisions.clone();
         self.cancel.in_materials();

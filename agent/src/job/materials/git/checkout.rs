@@ -318,15 +318,8 @@ impl Git<'_> {
     }
 
     fn outside(&self, words: &[&str]) -> ScmCommand<'_> {
-        ScmCommand {
-            words: std::iter::once(&"git")
-                .chain(words)
-                .map(|word| (*word).to_owned())
-                .collect(),
-            folder: None,
-            hidden: &self.hidden,
-            context: self.context,
-        }
+        let words = std::iter::once(&"git").chain(words).copied();
+        ScmCommand::new(words, &self.hidden, self.context)
     }
 }
 
