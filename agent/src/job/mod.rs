@@ -22,6 +22,7 @@ pub mod streaming;
 mod artifacts;
 mod console;
 mod containment;
+mod credentials;
 mod environment;
 mod masking;
 mod materials;

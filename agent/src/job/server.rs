@@ -16,9 +16,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::channel::ServerConnection;
+use crate::remoting::refusal;
 
 /// A report or question may take this long before it counts as a network failure.
-const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// The same for a part of the console: a GoCD server that did take it would get it twice.
 const CONSOLE_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -83,13 +84,16 @@ impl CallError {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Network { .. } => true,
-            Self::Refused { status } => matches!(
-                *status,
-                StatusCode::BAD_GATEWAY
-                    | StatusCode::SERVICE_UNAVAILABLE
-                    | StatusCode::GATEWAY_TIMEOUT
-            ),
+            Self::Refused { status } => refusal::is_outage(*status),
             Self::Answer { .. } | Self::Write(_) => false,
+        }
+    }
+
+    /// The status that the call was refused with.
+    pub(crate) fn refused_with(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused { status } => Some(*status),
+            Self::Network { .. } | Self::Answer { .. } | Self::Write(_) => None,
         }
     }
 }
@@ -210,14 +214,13 @@ impl JobServer {
         lines: Vec<u8>,
         charset: &str,
     ) -> Result<ConsoleAnswer, CallError> {
-        let url = format!(
-            "{}{}?{}=1&{}={}",
-            self.connection.base_url,
+        let url = self.url(&format!(
+            "{}?{}=1&{}={}",
             files::console_path(&self.job),
             files::ATTEMPT,
             files::BUILD_ID,
             self.job.build_id
-        );
+        ));
         let mut request = self
             .request(Method::PUT, &url)
             .timeout(CONSOLE_TIMEOUT)
@@ -241,13 +244,15 @@ impl JobServer {
 
     /// A request for a file of a job; `path_and_query` begins after the server's base URL.
     pub(crate) fn file_request(&self, method: Method, path_and_query: &str) -> RequestBuilder {
-        self.request(
-            method,
-            &format!("{}{path_and_query}", self.connection.base_url),
-        )
+        self.request(method, &self.url(path_and_query))
     }
 
-    fn request(&self, method: Method, url: &str) -> RequestBuilder {
+    /// The URL of a path that begins after the server's base URL.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.connection.base_url)
+    }
+
+    pub(super) fn request(&self, method: Method, url: &str) -> RequestBuilder {
         self.client
             .request(method, url)
             .header(
@@ -266,7 +271,7 @@ impl JobServer {
 
     async fn call<R: Serialize>(&self, action: Action, body: &R) -> Result<String, CallError> {
         let body = gson::to_vec(body).map_err(CallError::Write)?;
-        let url = format!("{}{}", self.connection.base_url, action.path());
+        let url = self.url(action.path());
         let request = self
             .request(Method::POST, &url)
             .timeout(CALL_TIMEOUT)
@@ -284,24 +289,21 @@ impl JobServer {
         })
     }
 
-    fn runtime_info(&self, status: RuntimeStatus) -> AgentRuntimeInfo {
+    pub(super) fn runtime_info(&self, status: RuntimeStatus) -> AgentRuntimeInfo {
         AgentRuntimeInfo {
             runtime_status: status,
             building_info: BuildingInfo::of(&self.job),
             usable_space: self.usable_space(),
-            cookie: self
-                .read_identity(COOKIE)
-                .or_else(|| self.runtime_info.cookie.clone()),
+            cookie: self.cookie().or_else(|| self.runtime_info.cookie.clone()),
             ..self.runtime_info.clone()
         }
     }
 
-    /// What calls are made with now; when it changes, a refused call is worth repeating.
-    pub(crate) fn credentials(&self) -> (Option<Secret>, Secret) {
-        (self.read_identity(COOKIE), self.token())
+    pub(super) fn cookie(&self) -> Option<Secret> {
+        self.read_identity(COOKIE)
     }
 
-    fn token(&self) -> Secret {
+    pub(super) fn token(&self) -> Secret {
         self.read_identity(TOKEN).unwrap_or_default()
     }
 

@@ -18,6 +18,7 @@ use super::{
     server::{CallError, ConsoleAnswer, JobServer},
     spool::{MAX_CHUNK, SpoolError, SpoolReader},
 };
+use crate::remoting::refusal;
 
 /// Pauses after failed uploads: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -98,16 +99,26 @@ impl ConsoleSender {
     /// When the spool cannot be read, or the server did not take the part: it is the next one
     /// again.
     pub async fn send_next(&mut self) -> Result<bool, SendError> {
-        let chunk = self.reader.chunk(self.offset)?;
-        if chunk.is_empty() {
-            return Ok(false);
-        }
-        let end = self.offset + chunk.len() as u64;
-        match self
-            .server
-            .put_console(self.offset, chunk, &self.charset)
-            .await?
-        {
+        let (end, answer) = loop {
+            let chunk = self.reader.chunk(self.offset)?;
+            if chunk.is_empty() {
+                return Ok(false);
+            }
+            let end = self.offset + chunk.len() as u64;
+            let used = self.server.credentials();
+            let answer = self
+                .server
+                .put_console(self.offset, chunk, &self.charset)
+                .await;
+            match answer {
+                // Made once more with the agent's new token.
+                Err(CallError::Refused { status })
+                    if refusal::is_unregistered(status)
+                        && self.server.renewed(&used, status).await => {}
+                answer => break (end, answer?),
+            }
+        };
+        match answer {
             ConsoleAnswer::Stored { .. } => self.offset = end,
             ConsoleAnswer::Behind { length } if length < self.offset => {
                 tracing::warn!(

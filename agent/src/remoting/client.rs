@@ -16,7 +16,7 @@ use journeyman_protocol::{
 use reqwest::{Response, header::HeaderValue};
 use serde::Serialize;
 
-use super::error::{CallError, message_of};
+use super::{error::CallError, refusal::message_of};
 
 /// An answer may take this long before it counts as lost. The Java agent waits without end and
 /// can hang for ever on a connection that died silently.

@@ -2,8 +2,9 @@
 
 use journeyman_protocol::remoting::Action;
 use reqwest::StatusCode;
-use serde::Deserialize;
 use thiserror::Error;
+
+use super::refusal;
 
 /// A call that did not work. The three kinds want three answers: wait for the network, look at
 /// the status, or report a server that speaks another language.
@@ -54,45 +55,19 @@ fn prefixed(message: &str) -> String {
     }
 }
 
-/// The text of an error answer: GoCD wraps it as `{"error":..}` or `{"message":..}`; a proxy may
-/// send a page.
-pub(crate) fn message_of(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Body {
-        error: Option<String>,
-        message: Option<String>,
-    }
-    let text = match serde_json::from_slice(body) {
-        Ok(Body {
-            error: Some(text), ..
-        })
-        | Ok(Body {
-            message: Some(text),
-            ..
-        }) => text,
-        _ => String::from_utf8_lossy(body).into_owned(),
-    };
-    let line: Vec<&str> = text.split_whitespace().collect();
-    line.join(" ").chars().take(300).collect()
-}
-
 // === impl CallError ===
 
 impl CallError {
-    /// GoCD: remoting answers 403 when it does not know the agent (pending, deleted) or the
-    /// token is not the agent's. Both are cured by registering again.
+    /// Whether registering again is the cure.
     pub fn is_unregistered(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if *status == StatusCode::FORBIDDEN)
+        matches!(self, Self::Status { status, .. } if refusal::is_unregistered(*status))
     }
 
-    /// GoCD: a ping with no cookie, or with another than the last one given out for this GUID,
-    /// is answered with 500 and a text that speaks of the cookie.
+    /// Whether a new cookie is the cure.
     pub fn is_cookie_rejected(&self) -> bool {
         matches!(
             self,
-            Self::Status { status, message, .. }
-                if *status == StatusCode::INTERNAL_SERVER_ERROR
-                    && message.to_ascii_lowercase().contains("cookie")
+            Self::Status { status, message, .. } if refusal::is_cookie_rejected(*status, message)
         )
     }
 
@@ -111,7 +86,7 @@ mod tests {
             action: Action::Ping,
             url: "http://127.0.0.1/go".into(),
             status,
-            message: message_of(body.as_bytes()),
+            message: refusal::message_of(body.as_bytes()),
         }
     }
 
@@ -130,9 +105,12 @@ mod tests {
 
     #[test]
     fn the_message_is_one_line_whatever_the_body() {
-        assert_eq!(message_of(br#"{"message":"a\n b"}"#), "a b");
-        assert_eq!(message_of(b"<html>\n <p>no</p>"), "<html> <p>no</p>");
-        assert_eq!(message_of(&[b'x'; 5000]).len(), 300);
+        assert_eq!(refusal::message_of(br#"{"message":"a\n b"}"#), "a b");
+        assert_eq!(
+            refusal::message_of(b"<html>\n <p>no</p>"),
+            "<html> <p>no</p>"
+        );
+        assert_eq!(refusal::message_of(&[b'x'; 5000]).len(), 300);
         assert_eq!(
             status(StatusCode::FORBIDDEN, "").to_string(),
             "ping was refused by http://127.0.0.1/go with status 403 (Forbidden)"

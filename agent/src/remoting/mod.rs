@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+pub(crate) mod refusal;
 mod session;
 
 pub use client::{RemotingClient, WorkAnswer};

@@ -10,7 +10,7 @@ use super::reporting::report_completed;
 use crate::{
     job::server::JobServer,
     lifecycle::{Lifecycle, Run},
-    remoting::Session,
+    remoting::{Session, refusal::is_unregistered},
 };
 
 /// Says on the job's console why it cannot be run, and reports it failed. Touches no disk: a full
@@ -26,10 +26,16 @@ pub(super) async fn refuse(session: &Session, lifecycle: &Lifecycle, run: &Run, 
     let now = jiff::Zoned::now().time();
     let line = format_line(Tag::Err, now, &format!("[go] {reason}"));
     let mut tries = 0;
-    while let Err(error) = server
-        .put_console(0, line.clone().into_bytes(), "UTF-8")
-        .await
-    {
+    loop {
+        let used = server.credentials();
+        let said = server.put_console(0, line.clone().into_bytes(), "UTF-8");
+        let Err(error) = said.await else { break };
+        if let Some(status) = error.refused_with()
+            && is_unregistered(status)
+            && server.renewed(&used, status).await
+        {
+            continue;
+        }
         tries += 1;
         if !error.is_outage() || tries == 5 {
             tracing::warn!(%error, job = run.job.locator(), "The console does not say why the job failed");

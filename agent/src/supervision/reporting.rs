@@ -6,7 +6,7 @@ use journeyman_protocol::{agent::RuntimeStatus, job::JobResult};
 use tokio::time::sleep;
 
 use crate::{
-    job::server::{CallError, JobServer},
+    job::server::JobServer,
     lifecycle::{Event, Lifecycle},
     remoting::Session,
 };
@@ -14,8 +14,7 @@ use crate::{
 /// Pauses while nobody answers.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How often a refused report is made again, and how far apart: a ping in between finds out that
-/// cookie or registration are lost, and gets new ones.
+/// How often a refused report is made again, and how far apart.
 const REFUSALS: u32 = 4;
 const AFTER_REFUSAL: Duration = Duration::from_secs(6);
 
@@ -32,6 +31,7 @@ pub(super) async fn report_completed(
     let mut refusals = 0;
     let mut outages: u32 = 0;
     loop {
+        let used = server.credentials();
         match server.report_completed(status, result).await {
             Ok(()) => return true,
             Err(error) if error.is_outage() => {
@@ -57,17 +57,14 @@ pub(super) async fn report_completed(
                 if refusals == REFUSALS {
                     return false;
                 }
-                if is_forbidden(&error) {
-                    lifecycle.apply(Event::RegistrationLost);
-                } else if session.cookie().is_none() {
+                if session.cookie().is_none() {
                     lifecycle.apply(Event::CookieRejected);
                 }
-                sleep(AFTER_REFUSAL).await;
+                match error.refused_with() {
+                    Some(status) if server.renewed(&used, status).await => {}
+                    _ => sleep(AFTER_REFUSAL).await,
+                }
             }
         }
     }
-}
-
-fn is_forbidden(error: &CallError) -> bool {
-    matches!(error, CallError::Refused { status } if status.as_u16() == 403)
 }

@@ -19,9 +19,12 @@ use tokio_util::io::ReaderStream;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::checksums::Checksums;
-use crate::job::{
-    console::Console,
-    server::{CallError, JobServer},
+use crate::{
+    job::{
+        console::Console,
+        server::{CallError, JobServer},
+    },
+    remoting::refusal::is_unregistered,
 };
 
 /// GoCD: attempts for one item, without a pause.
@@ -147,6 +150,7 @@ impl Uploader<'_> {
                     return None;
                 }
             };
+            let used = self.server.credentials();
             let request = self
                 .server
                 .file_request(Method::POST, &path)
@@ -158,6 +162,10 @@ impl Uploader<'_> {
                     let status = answer.status();
                     let refusal = CallError::Refused { status };
                     if !refusal.is_outage() {
+                        // GoCD: 403 also says that a file of that name is there already.
+                        if is_unregistered(status) && self.server.renewed(&used, status).await {
+                            continue;
+                        }
                         if !status.is_success() {
                             tracing::warn!(%status, attempt, item = %item.display(), "An upload was refused");
                         }

@@ -15,7 +15,7 @@ use journeyman_protocol::{
     work::BuildAssignment,
 };
 use thiserror::Error;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{
     Journal, Link,
@@ -43,8 +43,6 @@ const CONSOLE_AT_END: Duration = Duration::from_secs(60);
 /// Pauses between attempts to reach a server that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How long a last report that was refused waits for the agent to get another cookie or token.
-const NEW_CREDENTIALS: Duration = Duration::from_secs(30);
 /// Time for what a job has left behind to end when asked.
 const GRACE_AT_END: Duration = Duration::from_secs(2);
 
@@ -277,33 +275,24 @@ impl Job<'_> {
         };
         self.link.result(result);
         self.journal.note(&Event::Result { result });
-        let deadline = Instant::now() + NEW_CREDENTIALS;
-        let accepted = loop {
-            let credentials = self.server.credentials();
-            let reported = self
-                .call(|| async {
-                    match ended {
-                        Ended::With(result) => {
-                            self.server.report_completed(self.status(), *result).await
-                        }
-                        Ended::Ignored => {
-                            self.server
-                                .report_status(self.status(), JobState::Completed)
-                                .await
-                        }
+        let reported = self
+            .call(|| async {
+                match ended {
+                    Ended::With(result) => {
+                        self.server.report_completed(self.status(), *result).await
                     }
-                })
-                .await;
-            let Err(error) = reported else { break true };
+                    Ended::Ignored => {
+                        self.server
+                            .report_status(self.status(), JobState::Completed)
+                            .await
+                    }
+                }
+            })
+            .await;
+        if let Err(error) = &reported {
             tracing::error!(%error, "The last report was refused");
-            // The agent may be about to get a new cookie; then it is worth saying again.
-            while self.server.credentials() == credentials && Instant::now() < deadline {
-                sleep(FIRST_PAUSE).await;
-            }
-            if Instant::now() >= deadline {
-                break false;
-            }
-        };
+        }
+        let accepted = reported.is_ok();
         self.journal.note(&Event::Reported { accepted });
     }
 
@@ -317,20 +306,28 @@ impl Job<'_> {
         self.call(|| self.server.is_ignored(self.status())).await
     }
 
-    /// Makes a call, again and again while the server is away.
+    /// Makes a call, again and again while the server is away, and again with a new cookie or
+    /// token if it was refused because of the old one.
     async fn call<T, F>(&self, call: impl Fn() -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
     {
         let mut pause = FIRST_PAUSE;
         loop {
-            match call().await {
-                Err(error) if error.is_outage() => {
-                    tracing::warn!(%error, again_in = ?pause, "The server is away");
-                    sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                result => return result,
+            let used = self.server.credentials();
+            let error = match call().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if error.is_outage() {
+                tracing::warn!(%error, again_in = ?pause, "The server is away");
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+            match error.refused_with() {
+                Some(status) if self.server.renewed(&used, status).await => {}
+                _ => return Err(error),
             }
         }
     }
