@@ -1,5 +1,9 @@
-//! A server that speaks GoCD's remoting API over real HTTP, hands out the work a test gives it and
-//! remembers what it was told. It can be told to misbehave; the real server cannot.
+//! A server that speaks GoCD's remoting API over real HTTP to one agent, hands out the work a test
+//! gives it and remembers what it was told. It can be told to misbehave; the real server cannot.
+//!
+//! It is as strict as GoCD's: it knows an agent by GUID and token, rejects every cookie but the
+//! last it gave out, gives work only to the second `get_work` of an idle agent, and takes a job
+//! whose agent asks for work meanwhile for lost.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -28,6 +32,9 @@ pub struct FakeServer {
     runtime: Option<Runtime>,
 }
 
+/// The token of every agent.
+const TOKEN: &str = "dG9rZW4=";
+
 /// What the server was told, and what it is to say.
 #[derive(Default)]
 pub struct Told {
@@ -43,6 +50,23 @@ pub struct Told {
     pub uploads: Vec<String>,
     /// Statuses to answer instead of doing it, for the calls whose path ends in the key.
     pub refuse: BTreeMap<String, VecDeque<u16>>,
+    /// What the next pings answer instead of `NONE`, until the agent is idle.
+    pub instruction: Option<&'static str>,
+    /// Bodies of the registrations.
+    pub registrations: Vec<BTreeMap<String, String>>,
+    /// Keys by which an elastic agent may register, each once.
+    pub one_time_keys: Vec<String>,
+    /// Value of `GoCD-Agent-Extra-Properties`.
+    pub extra_properties: Option<String>,
+    /// How many cookies were given out.
+    pub cookies: usize,
+    /// Jobs that were lost: their agent asked for work before it had reported their end.
+    pub lost: Vec<u64>,
+    registered: bool,
+    elastic: bool,
+    cookie: Option<String>,
+    looked_for_work: bool,
+    running: Option<u64>,
 }
 
 impl FakeServer {
@@ -79,6 +103,25 @@ impl FakeServer {
     /// All consoles in one text.
     pub fn console(&self) -> String {
         self.told().consoles.values().cloned().collect()
+    }
+
+    /// Forgets the agent, as if it had been deleted.
+    pub fn forget_agent(&self) {
+        let mut told = self.told();
+        told.registered = false;
+        told.cookie = None;
+    }
+
+    /// Gives the agent's GUID another cookie, as if a second agent had asked for one.
+    pub fn take_cookie_away(&self) {
+        self.told().cookie = Some("of-another-agent".to_owned());
+    }
+
+    /// The bodies of all calls of this action.
+    pub fn calls(&self, action: &str) -> Vec<Value> {
+        let told = self.told();
+        let calls = told.calls.iter().filter(|(name, _)| name == action);
+        calls.map(|(_, body)| body.clone()).collect()
     }
 
     /// The results of all `report_completed` calls.
@@ -153,9 +196,31 @@ async fn answer(State(state): State<Arc<Mutex<Told>>>, request: Request) -> Resp
     if let Some(status) = refusal.and_then(|status| StatusCode::from_u16(status).ok()) {
         return (status, "refused as the test asked").into_response();
     }
+    let header = |name: &str| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let knows = told.registered
+        && header("Authorization") == Some(TOKEN)
+        && header("X-Agent-GUID").is_some_and(|uuid| !uuid.is_empty());
+    if path.starts_with("/go/remoting/") && !knows {
+        return StatusCode::FORBIDDEN.into_response();
+    }
     match (&parts.method, path.as_str()) {
-        (&Method::GET, "/go/admin/agent/token") => "dG9rZW4=".into_response(),
-        (&Method::POST, "/go/admin/agent") => StatusCode::OK.into_response(),
+        (&Method::GET, "/go/admin/agent/token") => TOKEN.into_response(),
+        (&Method::POST, "/go/admin/agent") => told.register(&body),
+        (&Method::HEAD, "/go/admin/agent") | (&Method::GET, "/go/admin/latest-agent.status") => {
+            let mut answer = StatusCode::OK.into_response();
+            if let Some(properties) = &told.extra_properties {
+                let value = properties.parse().expect("a header value");
+                answer
+                    .headers_mut()
+                    .insert("GoCD-Agent-Extra-Properties", value);
+            }
+            answer
+        }
         (&Method::PUT, _) if path.ends_with("/cruise-output/console.log") => {
             let text = String::from_utf8_lossy(&body);
             told.consoles.entry(path).or_default().push_str(&text);
@@ -174,18 +239,61 @@ async fn answer(State(state): State<Arc<Mutex<Told>>>, request: Request) -> Resp
 }
 
 impl Told {
+    /// Lets every agent in; an elastic one only with a key that was not used before.
+    fn register(&mut self, body: &[u8]) -> Response {
+        let form: BTreeMap<String, String> =
+            url::form_urlencoded::parse(body).into_owned().collect();
+        let field = |name: &str| form.get(name).cloned().unwrap_or_default();
+        let (key, is_elastic) = (
+            field("agentAutoRegisterKey"),
+            !field("elasticPluginId").is_empty(),
+        );
+        let token_is_right = field("token") == TOKEN;
+        self.registrations.push(form);
+        if !token_is_right {
+            return StatusCode::FORBIDDEN.into_response();
+        }
+        if is_elastic {
+            let Some(index) = self.one_time_keys.iter().position(|known| *known == key) else {
+                let reason = "Elastic agent registration requires an auto-register agent key to be setup on the server.";
+                return (StatusCode::UNPROCESSABLE_ENTITY, reason).into_response();
+            };
+            self.one_time_keys.remove(index);
+        }
+        self.registered = true;
+        self.elastic = is_elastic;
+        StatusCode::OK.into_response()
+    }
+
     fn remoting(&mut self, action: &str, body: &[u8]) -> Response {
-        let body = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let info = body["agentRuntimeInfo"].clone();
         self.calls.push((action.to_owned(), body));
+        if action == "ping" || action.starts_with("report_") {
+            if self.cookie.is_none() || info["cookie"].as_str() != self.cookie.as_deref() {
+                return error("Agent [build-07, 127.0.0.1] has invalid cookie");
+            }
+            if self.elastic && info["type"] != "ElasticAgentRuntimeInfo" {
+                return error("class AgentRuntimeInfo cannot be cast to ElasticAgentRuntimeInfo");
+            }
+        }
         let text = match action {
-            "get_cookie" => "6f7a7a0e-34c7-4a52-8d5c-5f0b2a9d9d11".to_owned(),
-            "ping" => "\"NONE\"".to_owned(),
+            "get_cookie" => {
+                self.cookies += 1;
+                let cookie = format!("cookie-{}", self.cookies);
+                self.cookie = Some(cookie.clone());
+                cookie
+            }
+            "ping" if info["runtimeStatus"] == "Idle" => {
+                self.instruction = None;
+                "\"NONE\"".to_owned()
+            }
+            "ping" => format!("\"{}\"", self.instruction.unwrap_or("NONE")),
             "is_ignored" => "false".to_owned(),
-            "get_work" => {
-                self.first_get_work.get_or_insert_with(Instant::now);
-                let work = self.work.pop_front();
-                work.unwrap_or_else(|| json!({ "type": "NoWork" }))
-                    .to_string()
+            "get_work" => self.find_work().to_string(),
+            "report_completed" => {
+                self.running = None;
+                String::new()
             }
             _ => String::new(),
         };
@@ -197,6 +305,24 @@ impl Told {
             .body(Body::from(text))
             .expect("an answer")
     }
+
+    fn find_work(&mut self) -> Value {
+        self.first_get_work.get_or_insert_with(Instant::now);
+        self.lost.extend(self.running.take());
+        let looked = std::mem::replace(&mut self.looked_for_work, true);
+        let work = if looked { self.work.pop_front() } else { None };
+        let Some(work) = work else {
+            return json!({ "type": "NoWork" });
+        };
+        self.looked_for_work = false;
+        self.running = work["assignment"]["jobIdentifier"]["buildId"].as_u64();
+        work
+    }
+}
+
+fn error(text: &str) -> Response {
+    let body = json!({ "error": text }).to_string();
+    (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
 }
 
 /// GoCD answers what it does not know with a page.

@@ -1,0 +1,263 @@
+//! Against a server as strict as GoCD's: what it forgets in the middle of a job, and what restarts
+//! and upgrades of an agent must not make it believe.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use journeyman_packaging::{Build, package_name};
+use journeyman_protocol::release::Component;
+use journeyman_tests::{
+    chain::Chain,
+    console::assert_counts_to,
+    fake_server::{FakeServer, build_work, shell},
+    patience::wait_until,
+    processes::{self, Role},
+    releases::Releases,
+    scene::Scene,
+};
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+const LAST: u64 = 40;
+
+/// Pings so rare that a job's runner finds out first what the server has forgotten.
+const RARE_PINGS: &str = "-Dagent.ping.delay=100 -Dagent.ping.interval=3000 \
+    -Dagent.get.work.delay=100 -Dagent.get.work.interval=500";
+
+/// An agent as an operator installs it for a GoCD server: with its package.
+fn install<'a>(scene: &'a Scene, server: &FakeServer) -> Chain<'a> {
+    let folder = scene.folder("agent");
+    fs::copy(
+        Releases::of_this_run().package(Component::Agent),
+        package_in(&folder),
+    )
+    .unwrap();
+    Chain::install_in(scene, folder, &server.url)
+}
+
+fn package_in(folder: &Path) -> PathBuf {
+    folder.join(package_name(Component::Agent, &Build::new(0)))
+}
+
+/// A job whose task counts to [`LAST`], but waits in the middle until it is let go on. Its artifact
+/// is the list of numbers.
+struct Job {
+    go: PathBuf,
+}
+
+impl Job {
+    fn given_by(server: &FakeServer, scene: &Scene) -> Self {
+        let go = scene.path().join("go");
+        let half = LAST / 2;
+        let script = format!(
+            "i=0; while [ $i -lt {LAST} ]; do i=$((i+1)); echo line $i; echo $i >> list; \
+             [ $i != {half} ] || until [ -e {} ]; do sleep 0.02; done; done",
+            go.display()
+        );
+        let mut work = build_work("unit", 7, &json!([shell(&script)]));
+        work["assignment"]["artifactPlans"] = json!([{
+            "testArtifactPlansForMerging": [], "buildId": 7, "artifactPlanType": "file",
+            "src": "list", "dest": "", "id": 1
+        }]);
+        server.give_work(work);
+        Self { go }
+    }
+
+    fn wait_for_half(&self, server: &FakeServer) {
+        let line = format!(" line {}\n", LAST / 2);
+        wait_until("half of the lines are on the server", || {
+            server.console().contains(&line)
+        });
+    }
+
+    fn let_go_on(&self) {
+        fs::write(&self.go, "").unwrap();
+    }
+}
+
+/// The job has passed, once, with everything it said and made, and the server never took it for
+/// lost.
+fn assert_passed_whole(server: &FakeServer, chain: &Chain) {
+    wait_until("the job has been reported", || !server.results().is_empty());
+    assert_eq!(server.results(), ["Passed"], "{}", chain.said());
+    assert_counts_to(&server.console(), LAST);
+    assert_eq!(server.told().uploads.len(), 1);
+    // The next call for work comes from an agent without a job.
+    let asked = server.calls("get_work").len();
+    wait_until("the agent asks for work again", || {
+        server.calls("get_work").len() > asked
+    });
+    let told = server.told();
+    assert_eq!(told.lost, Vec::<u64>::new());
+    assert!(told.work.is_empty());
+    let list = chain.folder().join("pipelines/web/list");
+    let lines = fs::read_to_string(list).unwrap().lines().count() as u64;
+    assert_eq!(lines, LAST, "the task ran once");
+}
+
+fn cookies_of(calls: &[Value]) -> Vec<String> {
+    let mut cookies: Vec<String> = calls
+        .iter()
+        .map(|call| call["agentRuntimeInfo"]["cookie"].to_string())
+        .collect();
+    cookies.dedup();
+    cookies
+}
+
+/// Every call about the job had the one cookie the server gave out.
+fn assert_one_cookie(server: &FakeServer) {
+    assert_eq!(server.told().cookies, 1);
+    for action in [
+        "ping",
+        "report_current_status",
+        "report_completing",
+        "report_completed",
+    ] {
+        assert_eq!(
+            cookies_of(&server.calls(action)),
+            ["\"cookie-1\""],
+            "{action}"
+        );
+    }
+}
+
+// --- what the server forgets
+
+#[test]
+fn a_cookie_lost_in_the_middle_of_a_job_costs_nothing() {
+    let scene = Scene::new("lost-cookie");
+    let server = FakeServer::start();
+    let job = Job::given_by(&server, &scene);
+    let chain = install(&scene, &server)
+        .with_environment("AGENT_STARTUP_ARGS", RARE_PINGS)
+        .started();
+    job.wait_for_half(&server);
+    server.take_cookie_away();
+    // The runner's next report comes with the lost cookie.
+    job.let_go_on();
+    assert_passed_whole(&server, &chain);
+    assert_eq!(server.told().cookies, 2);
+    let log = chain.log("go-agent-job.log");
+    assert!(log.contains("does not know this agent any more"), "{log}");
+}
+
+#[test]
+fn a_registration_lost_in_the_middle_of_a_job_costs_nothing() {
+    let scene = Scene::new("lost-registration");
+    let server = FakeServer::start();
+    let job = Job::given_by(&server, &scene);
+    let chain = install(&scene, &server)
+        .with_environment("AGENT_STARTUP_ARGS", RARE_PINGS)
+        .started();
+    job.wait_for_half(&server);
+    server.forget_agent();
+    // Console lines, reports and uploads are all refused now.
+    job.let_go_on();
+    assert_passed_whole(&server, &chain);
+    assert_eq!(server.told().registrations.len(), 2);
+}
+
+#[test]
+fn an_idle_agent_gets_cookie_and_registration_again() {
+    let scene = Scene::new("lost-idle");
+    let server = FakeServer::start();
+    let chain = install(&scene, &server).started();
+    wait_until("the agent asks for work", || {
+        server.told().first_get_work.is_some()
+    });
+    server.take_cookie_away();
+    wait_until("the agent has another cookie", || {
+        server.told().cookies == 2
+    });
+    server.forget_agent();
+    wait_until("the agent has registered again", || {
+        server.told().registrations.len() == 2
+    });
+    let job = Job::given_by(&server, &scene);
+    job.let_go_on();
+    assert_passed_whole(&server, &chain);
+}
+
+// --- restarts and upgrades
+
+#[test]
+fn an_agent_killed_in_the_middle_of_a_job_keeps_job_and_cookie() {
+    let scene = Scene::new("gocd-kill");
+    let server = FakeServer::start();
+    let job = Job::given_by(&server, &scene);
+    let mut chain = install(&scene, &server).started();
+    job.wait_for_half(&server);
+    let runner = chain.pid(Role::Runner);
+    chain.kill_nine(Role::Agent);
+    wait_until("another agent pings for the job", || {
+        chain.process(Role::Agent).is_some() && chain.said().contains("taking it over")
+    });
+    assert!(processes::alive(runner));
+    job.let_go_on();
+    assert_passed_whole(&server, &chain);
+    assert_one_cookie(&server);
+}
+
+#[test]
+fn an_agent_asked_to_end_in_the_middle_of_a_job_finishes_it_first() {
+    let scene = Scene::new("gocd-term");
+    let server = FakeServer::start();
+    let job = Job::given_by(&server, &scene);
+    let chain = install(&scene, &server).started();
+    job.wait_for_half(&server);
+    let agent = chain.pid(Role::Agent);
+    processes::terminate(agent);
+    chain.wait_until_said("StopRequested");
+    job.let_go_on();
+    // Whoever asked did not ask the bootstrapper: it starts another one, which asks for work.
+    assert_passed_whole(&server, &chain);
+    assert!(!processes::alive(agent));
+    assert_one_cookie(&server);
+}
+
+#[test]
+fn an_upgrade_in_the_middle_of_a_job_keeps_job_and_cookie() {
+    let scene = Scene::new("gocd-upgrade");
+    let server = FakeServer::start();
+    let job = Job::given_by(&server, &scene);
+    let mut chain = install(&scene, &server).started();
+    job.wait_for_half(&server);
+    let installed = || fs::read_link(chain.folder().join("current")).unwrap();
+    let before = installed();
+    let newer = Releases::newer(&scene.folder("newer"));
+    // Not copied in place: the launcher may be reading it.
+    let package = package_in(chain.folder());
+    let new = package.with_extension("new");
+    fs::copy(newer.package(Component::Agent), &new).unwrap();
+    fs::rename(&new, &package).unwrap();
+    chain.kill_nine(Role::Launcher);
+    wait_until("the newer agent has taken the job over", || {
+        let link = fs::read_link(chain.folder().join("current"));
+        link.is_ok_and(|link| link != before) && chain.said().contains("taking it over")
+    });
+    job.let_go_on();
+    assert_passed_whole(&server, &chain);
+    assert_one_cookie(&server);
+}
+
+#[test]
+fn a_job_that_ends_while_no_agent_runs_is_reported_by_itself() {
+    let scene = Scene::new("gocd-down");
+    let server = FakeServer::start();
+    let job = Job::given_by(&server, &scene);
+    let mut chain = install(&scene, &server).started();
+    job.wait_for_half(&server);
+    chain.kill_nine(Role::Bootstrapper);
+    wait_until("only the runner is left of the chain", || {
+        chain.process(Role::Launcher).is_none() && chain.process(Role::Agent).is_none()
+    });
+    let asked = server.calls("get_work").len();
+    job.let_go_on();
+    wait_until("the job has been reported", || !server.results().is_empty());
+    assert_eq!(server.calls("get_work").len(), asked);
+    chain.start();
+    assert_passed_whole(&server, &chain);
+    assert_one_cookie(&server);
+}
