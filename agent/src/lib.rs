@@ -13,6 +13,7 @@ pub mod loops;
 pub mod registration;
 pub mod remoting;
 pub mod settings;
+pub mod status_api;
 pub mod supervision;
 
 #[cfg(test)]

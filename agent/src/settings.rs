@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use journeyman_host::properties::Properties;
 
+use crate::status_api::StatusApi;
+
 /// How often the agent does what. The defaults are GoCD's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -28,6 +30,8 @@ pub struct Settings {
     /// `cruise.console.publish.interval` (in seconds): longest pause between two uploads of
     /// console lines. GoCD: 10 s; ours is below a second.
     pub console_interval: Duration,
+    /// `go.agent.status.api.enabled`, `.bind.host` and `.bind.port`.
+    pub status_api: Option<StatusApi>,
 }
 
 /// A growing pause.
@@ -64,6 +68,10 @@ impl Default for Settings {
             long_poll: Duration::from_secs(20),
             registration_retry: Duration::from_secs(5),
             console_interval: Duration::from_millis(250),
+            status_api: Some(StatusApi {
+                host: "localhost".to_owned(),
+                port: 8152,
+            }),
         }
     }
 }
@@ -92,6 +100,21 @@ impl Settings {
             console_interval: properties
                 .seconds("cruise.console.publish.interval")
                 .unwrap_or(default.console_interval),
+            status_api: default
+                .status_api
+                .filter(|_| {
+                    properties
+                        .is_on("go.agent.status.api.enabled")
+                        .unwrap_or(true)
+                })
+                .map(|default| StatusApi {
+                    host: properties
+                        .get("go.agent.status.api.bind.host")
+                        .map_or(default.host, str::to_owned),
+                    port: properties
+                        .parse("go.agent.status.api.bind.port")
+                        .unwrap_or(default.port),
+                }),
             ..default
         }
     }
@@ -140,8 +163,16 @@ mod tests {
     fn properties_change_the_timings_and_nonsense_does_not() {
         let settings = Settings::from_properties(&Properties::from_startup_arguments(
             "-Xmx256m -Dagent.ping.interval=200 -Dagent.get.work.backOffMultiplier=0.1 \
-             -Dagent.get.work.delay=50 -Dcruise.console.publish.interval=3",
+             -Dagent.get.work.delay=50 -Dcruise.console.publish.interval=3 \
+             -Dgo.agent.status.api.bind.host=0.0.0.0 -Dgo.agent.status.api.bind.port=99999",
         ));
+        let status_api = settings.status_api.clone().unwrap();
+        assert_eq!(
+            (status_api.host.as_str(), status_api.port),
+            ("0.0.0.0", 8152)
+        );
+        let off = Properties::from_startup_arguments("-Dgo.agent.status.api.enabled=no");
+        assert_eq!(Settings::from_properties(&off).status_api, None);
         assert_eq!(settings.ping_interval, Duration::from_millis(200));
         assert_eq!(settings.work_pauses.factor, 1.5);
         assert_eq!(settings.work_pauses.first, Duration::from_millis(50));

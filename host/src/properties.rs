@@ -102,6 +102,12 @@ impl Properties {
         self.parse(name).map(Duration::from_secs)
     }
 
+    /// A value that switches something. GoCD: `Y` or `true`, in any case, is on, all else off.
+    pub fn is_on(&self, name: &str) -> Option<bool> {
+        let value = self.get(name)?;
+        Some(value.eq_ignore_ascii_case("Y") || value.eq_ignore_ascii_case("true"))
+    }
+
     /// A value of any type that can be read from text; a warning if it cannot.
     pub fn parse<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
         let value = self.get(name)?.trim();

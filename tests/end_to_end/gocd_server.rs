@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +14,7 @@ use journeyman_tests::{
     chain::Chain,
     console::assert_counts_to,
     fake_server::{FakeServer, build_work, shell},
-    patience::wait_until,
+    patience::{wait_for, wait_until},
     processes::{self, Role},
     releases::Releases,
     scene::Scene,
@@ -178,6 +180,38 @@ fn an_idle_agent_gets_cookie_and_registration_again() {
     let job = Job::given_by(&server, &scene);
     job.let_go_on();
     assert_passed_whole(&server, &chain);
+}
+
+#[test]
+fn the_status_api_says_whether_the_server_knows_the_agent() {
+    let scene = Scene::new("status-api");
+    let server = FakeServer::start();
+    let chain = install(&scene, &server)
+        .with_environment(
+            "AGENT_STARTUP_ARGS",
+            "-Dagent.ping.delay=10 -Dagent.ping.interval=200 -Dgo.agent.status.api.bind.port=0",
+        )
+        .started();
+    let address = wait_for("the agent says where its status API is", || {
+        let log = chain.log("go-agent.log");
+        let (_, rest) = log.split_once("Status API address=")?;
+        Some(rest.split_whitespace().next()?.to_owned())
+    });
+    let ask = || -> String {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let path = "/health/latest/isConnectedToServer";
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    wait_until("the agent is connected", || ask().ends_with("OK!"));
+    let no = [500; 1000].into();
+    server.told().refuse.insert("/ping".to_owned(), no);
+    wait_until("the agent is not connected", || {
+        let answer = ask();
+        answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("Bad!")
+    });
 }
 
 // --- restarts and upgrades

@@ -1,7 +1,7 @@
 //! The ping loop: the agent lives, and this is what it is doing.
 
 use journeyman_protocol::remoting::AgentInstruction;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::instruction::InstructionSlot;
 use crate::{
@@ -46,6 +46,7 @@ async fn ping_once(
     match result {
         Ok(instruction) => {
             *failures = 0;
+            session.health().pinged(Instant::now());
             // An instruction names no job: it is about the one that the ping named.
             if let (Some(run), true) = (state.run(), instruction != AgentInstruction::None) {
                 instructions.put(run.folder.clone(), instruction);

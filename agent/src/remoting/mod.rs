@@ -10,4 +10,4 @@ mod session;
 
 pub use client::{RemotingClient, WorkAnswer};
 pub use error::CallError;
-pub use session::{Session, usable_space};
+pub use session::{Health, Session, usable_space};

@@ -28,6 +28,13 @@ pub struct Session {
     template: AgentRuntimeInfo,
     now: Mutex<Now>,
     reconnected: Notify,
+    health: Arc<Health>,
+}
+
+/// When the server last knew this agent.
+#[derive(Debug, Default)]
+pub struct Health {
+    last_ping: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -75,6 +82,7 @@ impl Session {
             template,
             now: Mutex::new(now),
             reconnected: Notify::new(),
+            health: Arc::default(),
         })
     }
 
@@ -84,6 +92,10 @@ impl Session {
 
     pub fn template(&self) -> &AgentRuntimeInfo {
         &self.template
+    }
+
+    pub fn health(&self) -> Arc<Health> {
+        self.health.clone()
     }
 
     pub fn connection(&self) -> Connection {
@@ -197,6 +209,27 @@ impl Session {
     fn now(&self) -> std::sync::MutexGuard<'_, Now> {
         // Held for some assignments only, none of which can panic half-way.
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Health ===
+
+impl Health {
+    /// Notes that a ping was answered with success.
+    pub fn pinged(&self, now: Instant) {
+        *self.last_ping() = Some(now);
+    }
+
+    /// GoCD: contact is lost after two intervals without a successful ping.
+    pub fn is_connected(&self, now: Instant, ping_interval: Duration) -> bool {
+        self.last_ping()
+            .is_some_and(|last| now.duration_since(last) < ping_interval * 2)
+    }
+
+    fn last_ping(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.last_ping
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
     registration::renew_certificates,
     remoting::{Session, usable_space},
     settings::{BackOff, Settings},
+    status_api,
 };
 
 /// How long to wait for an agent in the same folder that is about to end: after its launcher was
@@ -235,6 +236,8 @@ fn spawn_loops(agent: &Agent) -> JoinSet<()> {
     loops.spawn(async move {
         pass_instructions_on(&slot, &listens.lifecycle, &listens.settings).await;
     });
+    let serves = agent.clone();
+    loops.spawn(async move { status_api::serve(&serves.session, &serves.settings).await });
     let session = agent.session.clone();
     loops.spawn(async move { renew_certificates(&session, Timestamp::now).await });
     loops
