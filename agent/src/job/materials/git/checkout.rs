@@ -1,10 +1,17 @@
 //! The steps of a checkout: GoCD's commands in GoCD's order.
 
-use std::{fs, path::PathBuf};
+use std::{cell::Cell, fs, path::PathBuf};
 
 use journeyman_protocol::{console::Tag, material::GitMaterial, revision::MaterialRevision};
 
-use super::{refspec::BranchOrRefSpec, url::RepositoryUrl};
+use super::{
+    config::{self, ConfigError},
+    credentials::Settings,
+    options::Options,
+    refspec::BranchOrRefSpec,
+    submodules,
+    url::RepositoryUrl,
+};
 use crate::job::materials::{
     MaterialContext, MaterialError,
     cleanup::delete,
@@ -14,6 +21,7 @@ use crate::job::materials::{
 
 /// How deep a shallow clone is made when what is wanted is not in it, one after the other.
 const DEPTHS: [u32; 2] = [100, i32::MAX as u32];
+const ORIGIN: &str = "remote.origin.url";
 /// From this version on `submodule foreach` wants its command as one argument.
 const FOREACH_TAKES_ONE_ARGUMENT: (u32, u32) = (2, 22);
 
@@ -56,6 +64,9 @@ pub(in crate::job::materials) fn update(
     );
     let git = Git {
         hidden: url.hidden(),
+        hidden_in_clone: url.hidden_in_clone(),
+        options: Options::of_process(),
+        known_version: Cell::new(None),
         branch: BranchOrRefSpec::parse(&material.ref_spec_or_branch),
         url,
         dir,
@@ -72,6 +83,9 @@ pub(in crate::job::materials) fn update(
 struct Git<'a> {
     url: RepositoryUrl,
     hidden: Hidden,
+    hidden_in_clone: Hidden,
+    options: Options,
+    known_version: Cell<Option<(u32, u32)>>,
     branch: BranchOrRefSpec,
     /// The checkout, absolute.
     dir: PathBuf,
@@ -93,11 +107,13 @@ impl Git<'_> {
                 ))
             })?;
         }
-        if !self.dir.exists() {
+        if self.dir.exists() {
+            self.keep_credentials()?;
+        } else {
             self.clone()?;
         }
         self.say("Fetching changes");
-        self.must(
+        self.must_online(
             &["fetch", "origin", "--prune", "--recurse-submodules=no"],
             || format!("git fetch failed for [{}]", self.url.for_display()),
         )?;
@@ -153,48 +169,61 @@ impl Git<'_> {
                 ))
             })?;
         }
-        let failed = || "Failed to run git clone command".to_owned();
         let dir = self.dir.to_string_lossy();
         let depth = format!("--depth={}", self.modifications + 1);
-        let mut words = vec!["clone"];
+        // The files come with the reset, when the configuration has the credentials in it that
+        // filters such as LFS look for there.
+        let mut options = Vec::new();
         if !self.branch.is_refspec {
-            words.extend(["--branch", &self.branch.expanded]);
+            options.extend(["--branch", &self.branch.expanded]);
         }
         if self.shallow {
-            words.push(&depth);
+            options.push(&depth);
         }
-        words.extend([self.url.for_git(), &dir]);
-        let mut ok = self.outside(&words).shown()?;
-        if self.branch.is_refspec {
-            let fetched = format!("+{}", self.branch.expanded);
-            let steps: [&[&str]; 3] = [
-                &[
-                    "-C",
-                    &dir,
-                    "config",
-                    "--replace-all",
-                    "remote.origin.fetch",
-                    &fetched,
-                ],
-                &["-C", &dir, "fetch", "--prune", "--recurse-submodules=no"],
-                &[
-                    "-C",
-                    &dir,
-                    "checkout",
-                    "-B",
-                    &self.branch.local,
-                    &self.branch.remote,
-                ],
-            ];
-            for step in steps {
-                ok = ok && self.outside(step).shown()?;
-            }
+        let words = [&["clone", "--no-checkout"], &options[..]].concat();
+        let shown = [&["git", "clone"], &options[..]].concat();
+        let clone = ScmCommand {
+            shown_as: Some(strings(
+                &[&shown[..], &[self.url.for_config(), &dir]].concat(),
+            )),
+            hidden: &self.hidden_in_clone,
+            folder: None,
+            ..self.online(&[&words[..], &[self.url.for_arguments(), &dir]].concat())?
+        };
+        if !clone.shown()? || !self.follow_refspec()? {
+            return Err(MaterialError::new("Failed to run git clone command"));
         }
-        if ok {
-            Ok(())
-        } else {
-            Err(MaterialError::new(failed()))
+        Ok(())
+    }
+
+    /// What a clone does not do by itself. True: all went well.
+    fn follow_refspec(&self) -> Result<bool, MaterialError> {
+        self.keep_credentials()?;
+        if !self.branch.is_refspec {
+            return Ok(true);
         }
+        let fetched = format!("+{}", self.branch.expanded);
+        let configured = self.inside(&["config", "--replace-all", "remote.origin.fetch", &fetched]);
+        let checkout = self.inside(&["checkout", "-B", &self.branch.local, &self.branch.remote]);
+        Ok(configured.shown()?
+            && self
+                .online(&["fetch", "--prune", "--recurse-submodules=no"])?
+                .shown()?
+            && checkout.shown()?)
+    }
+
+    /// Makes the checkout's configuration say the URL with its credentials: jobs that push rely
+    /// on them. GoCD keeps those of the first clone; here new ones take their place.
+    fn keep_credentials(&self) -> Result<(), MaterialError> {
+        let file = self.dir.join(".git/config");
+        if self.url.login().is_none() {
+            return Ok(());
+        }
+        let url = self.url.for_config();
+        if config::get(&file, ORIGIN).map_err(not_configured)? != [url] {
+            config::set(&file, &[(ORIGIN.to_owned(), url)]).map_err(not_configured)?;
+        }
+        Ok(())
     }
 
     /// Makes a shallow clone deep enough to hold the oldest revision of the build.
@@ -204,7 +233,8 @@ impl Git<'_> {
                 return Ok(());
             }
             self.say(&format!("Unshallowing repository with depth {depth}"));
-            self.must(&["fetch", "origin", &format!("--depth={depth}")], || {
+            let depth = format!("--depth={depth}");
+            self.must_online(&["fetch", "origin", &depth], || {
                 format!(
                     "Unshallow repository failed for [{}]",
                     self.url.for_display()
@@ -223,8 +253,9 @@ impl Git<'_> {
 
     fn clean(&self) -> Result<(), MaterialError> {
         self.say("Cleaning all unversioned files in working copy");
-        self.foreach_submodule(&["git", "clean", "-dffx"])?;
-        self.inside(&["clean", "-dffx"]).quiet().map(drop)
+        let what = self.options.clean_words();
+        self.foreach_submodule(&["git", "clean", what])?;
+        self.inside(&["clean", what]).quiet().map(drop)
     }
 
     fn forget_submodules(&self) -> Result<(), MaterialError> {
@@ -237,7 +268,10 @@ impl Git<'_> {
                 .split_once(' ')
                 .and_then(|(key, _)| key.strip_prefix("submodule.")?.strip_suffix(".url"))
                 .ok_or_else(|| {
-                    MaterialError::new(format!("Unable to parse git-submodule output line: {line}"))
+                    MaterialError::new(self.hidden.apply(&format!(
+                        "Unable to parse git-config output line: {line}\nFrom output:\n{}",
+                        listed.stdout.trim_end()
+                    )))
                 })?;
             self.inside(&["config", "--remove-section", &format!("submodule.{name}")])
                 .captured()?;
@@ -247,18 +281,31 @@ impl Git<'_> {
 
     fn update_submodules(&self) -> Result<(), MaterialError> {
         self.say("Updating git sub-modules");
-        self.inside(&["submodule", "init"]).quiet()?;
-        self.inside(&["submodule", "sync"]).quiet()?;
+        // An URL relative to ours must not bring our password to git's arguments.
+        self.with(&["submodule", "init"], self.bare_origin())?
+            .quiet()?;
+        self.with(&["submodule", "sync"], self.bare_origin())?
+            .quiet()?;
         self.foreach_submodule(&["git", "submodule", "sync"])?;
+        let siblings = submodules::siblings(&self.dir, &self.url).map_err(not_configured)?;
+        let update = |depth: Option<&str>| {
+            let mut settings = Settings::default();
+            for sibling in &siblings {
+                settings.log_in(&sibling.url);
+            }
+            let mut words = vec![];
+            if self.options.file_submodules {
+                words.extend(["-c", "protocol.file.allow=always"]);
+            }
+            words.extend(["submodule", "update"]);
+            words.extend(depth);
+            self.with(&words, settings)
+        };
         if self.shallow && self.version()? >= (2, 10) {
             let depths = ["--depth=1", "--depth=100", "--depth=2147483647"];
             let mut updated = false;
             for depth in depths {
-                updated = self
-                    .inside(&["submodule", "update", depth])
-                    .captured()?
-                    .status
-                    .success();
+                updated = update(Some(depth))?.captured()?.status.success();
                 if updated {
                     break;
                 }
@@ -267,11 +314,21 @@ impl Git<'_> {
                 return Err(MaterialError::new("Failed to update submodule"));
             }
         } else {
-            self.inside(&["submodule", "update"]).quiet()?;
+            update(None)?.quiet()?;
         }
+        submodules::keep_credentials(&self.dir, &siblings).map_err(not_configured)?;
         self.say("Cleaning unversioned files and sub-modules");
         self.say("Git sub-module status");
         self.inside(&["submodule", "status"]).shown().map(drop)
+    }
+
+    /// Settings that make git see the repository's URL without credentials.
+    fn bare_origin(&self) -> Settings {
+        let mut settings = Settings::default();
+        if self.url.login().is_some() {
+            settings.set(ORIGIN, self.url.for_arguments());
+        }
+        settings
     }
 
     fn foreach_submodule(&self, command: &[&str]) -> Result<(), MaterialError> {
@@ -286,10 +343,15 @@ impl Git<'_> {
     }
 
     fn version(&self) -> Result<(u32, u32), MaterialError> {
+        if let Some(version) = self.known_version.get() {
+            return Ok(version);
+        }
         let text = self.outside(&["version"]).quiet()?;
-        parse_version(&text).ok_or_else(|| {
+        let version = parse_version(&text).ok_or_else(|| {
             MaterialError::new(format!("cannot parse git version : {}", text.trim()))
-        })
+        })?;
+        self.known_version.set(Some(version));
+        Ok(version)
     }
 
     fn is_shallow(&self) -> bool {
@@ -298,6 +360,18 @@ impl Git<'_> {
 
     fn must(&self, words: &[&str], failure: impl Fn() -> String) -> Result<(), MaterialError> {
         if self.inside(words).shown()? {
+            Ok(())
+        } else {
+            Err(MaterialError::new(failure()))
+        }
+    }
+
+    fn must_online(
+        &self,
+        words: &[&str],
+        failure: impl Fn() -> String,
+    ) -> Result<(), MaterialError> {
+        if self.online(words)?.shown()? {
             Ok(())
         } else {
             Err(MaterialError::new(failure()))
@@ -317,10 +391,37 @@ impl Git<'_> {
         }
     }
 
+    /// Git that talks to the repository, with its credentials.
+    fn online(&self, words: &[&str]) -> Result<ScmCommand<'_>, MaterialError> {
+        let mut settings = Settings::default();
+        settings.log_in(&self.url);
+        self.with(words, settings)
+    }
+
+    fn with(&self, words: &[&str], settings: Settings) -> Result<ScmCommand<'_>, MaterialError> {
+        let own_environment = if settings.is_empty() {
+            Vec::new()
+        } else {
+            settings.variables(self.version()?)
+        };
+        Ok(ScmCommand {
+            own_environment,
+            ..self.inside(words)
+        })
+    }
+
     fn outside(&self, words: &[&str]) -> ScmCommand<'_> {
         let words = std::iter::once(&"git").chain(words).copied();
         ScmCommand::new(words, &self.hidden, self.context)
     }
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn not_configured(error: ConfigError) -> MaterialError {
+    MaterialError::new(error.to_string())
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32)> {

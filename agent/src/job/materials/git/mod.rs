@@ -2,7 +2,16 @@
 //! rely on.
 
 mod checkout;
+mod config;
+mod credentials;
+mod options;
 mod refspec;
+mod submodules;
 mod url;
+
+#[cfg(test)]
+mod http_server;
+#[cfg(test)]
+mod tests;
 
 pub(super) use checkout::update;

@@ -1,0 +1,253 @@
+//! Checkouts of real repositories.
+
+use std::{
+    collections::HashSet,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use journeyman_protocol::{
+    material::{GitMaterial, Material},
+    revision::{MaterialRevision, Modification},
+};
+use pretty_assertions::assert_eq;
+
+use super::{
+    http_server::{HttpServer, PASSWORD, USER_INFO},
+    update,
+};
+use crate::job::materials::{MaterialError, testing::Bench};
+
+/// Runs git for the test itself and returns what it printed.
+pub(super) fn git(folder: &Path, words: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(folder)
+        .args(["-c", "user.name=Ann", "-c", "user.email=ann@example.com"])
+        .args(["-c", "protocol.file.allow=always"])
+        .args(words)
+        .env("GIT_AUTHOR_DATE", "2026-01-02T03:04:05Z")
+        .env("GIT_COMMITTER_DATE", "2026-01-02T03:04:05Z")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {words:?}: {output:?}");
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .trim_end()
+        .to_owned()
+}
+
+/// A repository of the test, branch `main`.
+pub(super) struct Repo {
+    pub(super) path: PathBuf,
+}
+
+impl Repo {
+    pub(super) fn new(path: PathBuf) -> Self {
+        fs::create_dir_all(&path).unwrap();
+        git(&path, &["init", "-q", "-b", "main"]);
+        Self { path }
+    }
+
+    /// Commits a file and returns the commit.
+    pub(super) fn commit(&self, file: &str, content: &str) -> String {
+        let path = self.path.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        git(&self.path, &["add", "-A"]);
+        git(
+            &self.path,
+            &["commit", "-q", "-m", &format!("{file}: {content}")],
+        );
+        self.head()
+    }
+
+    pub(super) fn head(&self) -> String {
+        git(&self.path, &["rev-parse", "HEAD"])
+    }
+}
+
+pub(super) fn material(url: &str, branch: &str) -> GitMaterial {
+    GitMaterial::new(url, branch)
+}
+
+/// Brings the checkout of the bench's pipeline to a revision.
+pub(super) fn check_out(
+    bench: &Bench,
+    material: &GitMaterial,
+    revision: &str,
+) -> Result<(), MaterialError> {
+    let revisions = MaterialRevision {
+        material: Material::GitMaterial(material.clone()),
+        modifications: vec![Modification {
+            revision: revision.to_owned(),
+            ..Modification::default()
+        }],
+        changed: true,
+    };
+    update(material, &revisions, &bench.context)
+}
+
+fn patience() -> Duration {
+    let seconds = std::env::var("JOURNEYMAN_TEST_PATIENCE")
+        .ok()
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(60);
+    Duration::from_secs(seconds)
+}
+
+/// Looks at the arguments of all processes again and again.
+struct Arguments {
+    passes: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Arguments {
+    /// Waits until all processes that live now have been looked at, if anybody looks.
+    fn wait_for_a_look(&self) {
+        let seen = self.passes.load(Ordering::SeqCst);
+        let deadline = Instant::now() + patience();
+        // The pass under way may have begun before now.
+        while self.passes.load(Ordering::SeqCst) < seen + 2 && !self.stop.load(Ordering::SeqCst) {
+            assert!(Instant::now() < deadline, "nobody looks");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Every command line that was there at some time.
+    fn watch(&self) -> HashSet<String> {
+        let mut found = HashSet::new();
+        while !self.stop.load(Ordering::SeqCst) {
+            for process in fs::read_dir("/proc").unwrap().flatten() {
+                let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+                found.insert(String::from_utf8_lossy(&line).replace('\0', " "));
+            }
+            self.passes.fetch_add(1, Ordering::SeqCst);
+        }
+        found
+    }
+}
+
+#[test]
+fn a_password_is_in_no_arguments_and_stays_in_the_configuration() {
+    let bench = Bench::new();
+    let repos = bench.path("repos");
+    let sub = Repo::new(repos.join("g/sub"));
+    sub.commit("s", "1");
+    let app = Repo::new(repos.join("g/app"));
+    let first = app.commit("a", "1");
+    let arguments = Arc::new(Arguments {
+        passes: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+    });
+    let looking = Arc::clone(&arguments);
+    let server = HttpServer::start(&repos, move || looking.wait_for_a_look());
+    let bare = format!("http://{}/g/app", server.host);
+    let url = format!("http://{USER_INFO}@{}/g/app", server.host);
+    let watching = Arc::clone(&arguments);
+    let watcher = std::thread::spawn(move || watching.watch());
+
+    check_out(&bench, &material(&url, "main"), &first).unwrap();
+    git(&app.path, &["submodule", "-q", "add", "../sub", "libs/sub"]);
+    let second = app.commit("b", "2");
+    check_out(&bench, &material(&url, "main"), &second).unwrap();
+    // A new commit of the submodule as well: it is fetched, not cloned.
+    git(&sub.path, &["tag", "before"]);
+    sub.commit("s", "2");
+    git(
+        &app.path.join("libs/sub"),
+        &["pull", "-q", "origin", "main"],
+    );
+    let third = app.commit("c", "3");
+    check_out(&bench, &material(&url, "main"), &third).unwrap();
+
+    arguments.stop.store(true, Ordering::SeqCst);
+    let seen = watcher.join().unwrap();
+    for part in ["clone", "fetch origin", "remote-http", "submodule"] {
+        assert!(
+            seen.iter().any(|line| line.contains(part)),
+            "{part}: {seen:#?}"
+        );
+    }
+    for line in &seen {
+        for secret in [PASSWORD, USER_INFO, "p%40ss"] {
+            assert!(!line.contains(secret), "{line}");
+        }
+    }
+    assert!(seen.iter().any(|line| line.contains(&bare)), "{seen:#?}");
+    let checkout = bench.context.root.join("pipelines/P");
+    assert_eq!(
+        fs::read_to_string(checkout.join("libs/sub/s")).unwrap(),
+        "2"
+    );
+    assert_eq!(git(&checkout, &["config", "remote.origin.url"]), url);
+    let beside = format!("http://{USER_INFO}@{}/g/sub", server.host);
+    assert_eq!(
+        git(&checkout, &["config", "submodule.libs/sub.url"]),
+        beside
+    );
+    let in_submodule = checkout.join("libs/sub");
+    assert_eq!(git(&in_submodule, &["config", "remote.origin.url"]), beside);
+    for file in [".git/config", ".git/modules/libs/sub/config"] {
+        let mode = fs::metadata(checkout.join(file))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    for line in bench.lines() {
+        assert!(!line.contains(PASSWORD) && !line.contains("p%40"), "{line}");
+    }
+    // As a job would: it finds what it needs in the configuration.
+    git(
+        &checkout,
+        &["push", "-q", "origin", "HEAD:refs/heads/pushed"],
+    );
+    assert!(
+        server
+            .calls()
+            .iter()
+            .any(|call| call.ends_with("git-receive-pack"))
+    );
+}
+
+#[test]
+fn new_credentials_take_the_place_of_old_ones() {
+    let bench = Bench::new();
+    let repos = bench.path("repos");
+    let app = Repo::new(repos.join("app"));
+    let revision = app.commit("a", "1");
+    let server = HttpServer::start(&repos, || {});
+    let url = |info: &str| format!("http://{info}@{}/app", server.host);
+    check_out(&bench, &material(&url(USER_INFO), "main"), &revision).unwrap();
+    let checkout = bench.context.root.join("pipelines/P");
+    git(&checkout, &["config", "remote.origin.url", &url("bot:old")]);
+    fs::write(checkout.join("kept"), "").unwrap();
+    check_out(&bench, &material(&url(USER_INFO), "main"), &revision).unwrap();
+    assert_eq!(
+        git(&checkout, &["config", "remote.origin.url"]),
+        url(USER_INFO)
+    );
+    let clones = bench
+        .lines()
+        .iter()
+        .filter(|line| line.contains("Cloning into"))
+        .count();
+    assert_eq!(clones, 1);
+
+    let refused = check_out(&bench, &material(&url("bot:wrong"), "main"), &revision);
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        format!("git fetch failed for [{}]", url("bot:******"))
+    );
+    let lines = bench.lines();
+    let bare = format!("http://{}/app", server.host);
+    let expected = format!("pe|STDERR: fatal: Authentication failed for '{bare}/'");
+    assert_eq!(lines.last(), Some(&expected));
+}
