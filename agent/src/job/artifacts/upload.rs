@@ -12,6 +12,7 @@ use journeyman_protocol::{console::Tag, files};
 use md5::{Digest, Md5};
 use reqwest::{
     Body, Method, StatusCode,
+    header::{HeaderMap, HeaderName, HeaderValue},
     multipart::{Form, Part},
 };
 use tokio::time::sleep;
@@ -204,14 +205,22 @@ fn form(item: &Path, packed: &Packed) -> io::Result<Form> {
     let zip = Part::stream_with_length(Body::wrap_stream(stream), packed.length)
         .file_name(format!("{name}.zip"))
         .mime_str("application/octet-stream")
-        .map_err(io::Error::other)?;
+        .map_err(io::Error::other)?
+        .headers(binary());
     let checksums = Part::text(packed.checksums.clone())
         .file_name(files::CHECKSUM_PART_FILE_NAME)
         .mime_str("application/octet-stream")
-        .map_err(io::Error::other)?;
+        .map_err(io::Error::other)?
+        .headers(binary());
     Ok(Form::new()
         .part(files::ZIP_PART, zip)
         .part(files::CHECKSUM_PART, checksums))
+}
+
+/// GoCD: each part says that it is not encoded.
+fn binary() -> HeaderMap {
+    let name = HeaderName::from_static("content-transfer-encoding");
+    HeaderMap::from_iter([(name, HeaderValue::from_static("binary"))])
 }
 
 /// Packs into a file that has no name, so that nothing is left of it whatever happens.
