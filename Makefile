@@ -10,10 +10,10 @@ export RUST_TEST_THREADS ?= 4
 BUILD := cargo build --workspace --all-targets --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint build release bench clean
+.PHONY: help run test conformance lint build release bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## run the sample pipeline on a server and two agents of its own (ONCE=1: end with its result)
 	@echo "make run: build, start a server, install two agents, run the sample pipeline"
@@ -26,6 +26,13 @@ test: ## run every test: unit tests, then real processes end to end
 	@.ci/prepare
 	@$(BUILD)
 	@cargo test --workspace --locked --no-fail-fast
+
+conformance: ## run the jobs recorded from GoCD's agent (CASES=folder: others; ONLY=part of a name; KEEP=1; VECTORS=folder)
+	@echo "make conformance: build, read and write every recorded message, run every recorded job"
+	@.ci/prepare
+	@$(BUILD)
+	@VECTORS="$(abspath $(VECTORS))" cargo test --workspace --locked -q --test vectors every_document
+	@target/debug/conformance $(if $(ONLY),--only "$(ONLY)") $(if $(KEEP),--keep) $(CASES)
 
 lint: ## check the format and the lints, warnings are errors
 	@echo "make lint: rustfmt and clippy, warnings are errors"

@@ -17,6 +17,7 @@
 pub mod api;
 pub mod binaries;
 pub mod chain;
+pub mod conformance;
 pub mod console;
 pub mod fake_server;
 pub mod gate;

@@ -1,0 +1,65 @@
+//! Runs jobs that were recorded from GoCD's agent with ours and shows what differs.
+//!
+//! `make conformance` runs it. Arguments are folders of cases; without one it takes those of this
+//! repository.
+
+use std::{env, path::PathBuf, process::ExitCode, thread};
+
+use journeyman_tests::conformance::{Differences, Options, Summary, own_folders, run_folder};
+
+const USAGE: &str = "usage: conformance [--only NAME] [--keep] [FOLDER...]
+  --only NAME  the cases with this in their name
+  --keep       keep the sandboxes of failed cases";
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the output of this program"
+)]
+fn main() -> ExitCode {
+    match run() {
+        Ok(summary) => {
+            println!("{summary}");
+            ExitCode::from(u8::from(summary.failed > 0))
+        }
+        Err(error) => {
+            eprintln!("conformance: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the output of this program")]
+fn run() -> Result<Summary, String> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let mut options = Options {
+        only: None,
+        // Most of a case's time is waiting.
+        at_once: processors * 3,
+        keep: false,
+        differences: Differences::declared()?,
+    };
+    let mut folders: Vec<PathBuf> = Vec::new();
+    let mut arguments = env::args_os().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--only") => {
+                let name = arguments.next().ok_or(USAGE)?;
+                options.only = Some(name.to_string_lossy().into_owned());
+            }
+            Some("--keep") => options.keep = true,
+            Some(option) if option.starts_with('-') => return Err(USAGE.to_owned()),
+            _ => folders.push(argument.into()),
+        }
+    }
+    if folders.is_empty() {
+        folders = own_folders();
+    }
+    let mut summary = Summary::default();
+    for folder in folders {
+        let of_folder = run_folder(&folder, &options, |outcome| println!("{outcome}"))?;
+        summary.passed += of_folder.passed;
+        summary.failed += of_folder.failed;
+    }
+    Ok(summary)
+}

@@ -1,0 +1,198 @@
+//! What differs from run to run, replaced as it was in what is recorded.
+
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
+use serde_json::Value;
+
+use super::{
+    agent::UUID,
+    case::{Places, map_strings},
+    recorder::COOKIE,
+};
+
+static ANY_UUID: LazyLock<Regex> =
+    LazyLock::new(|| pattern("(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"));
+static TIME: LazyLock<Regex> = LazyLock::new(|| pattern(r"^([^|]{2})\|\d\d:\d\d:\d\d\.\d{3} "));
+/// GoCD: `yyyy-MM-dd HH:mm:ss z`.
+static DATE: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"^(##\|<T> \[go\] Job Started: )\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z+0-9:-]+$")
+});
+static MILLIS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(Task status: \w+) \(\d+ ms\)"));
+static AFTER_MILLIS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bafter \d+ ms\b"));
+static PAUSE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bPausing \d+ seconds\b"));
+static BOUNDARY: LazyLock<Regex> = LazyLock::new(|| pattern(r"boundary=.*$"));
+
+/// Members of `agentRuntimeInfo` that belong to the machine, with what stands for them.
+const OF_THE_MACHINE: &[(&str, &str)] = &[
+    ("usableSpace", "<n>"),
+    ("operatingSystemName", "<os>"),
+    ("agentBootstrapperVersion", "<version>"),
+    ("agentVersion", "<version>"),
+];
+
+/// The replacements of one run.
+pub(super) struct Normaliser {
+    places: Places,
+    /// The server's port, standing alone.
+    port: Regex,
+    /// The agent's host name, standing alone.
+    host: Option<Regex>,
+}
+
+impl Normaliser {
+    /// `host` is the agent's host name, if it told one.
+    pub(super) fn new(places: &Places, host: Option<&str>) -> Self {
+        let (_, port) = places.hostport.rsplit_once(':').unwrap_or_default();
+        Self {
+            places: places.clone(),
+            port: pattern(&format!(r"\b{port}\b")),
+            host: host.map(|host| pattern(&format!(r"\b{}\b", regex::escape(host)))),
+        }
+    }
+
+    /// Any text: places and identities.
+    pub(super) fn text(&self, text: &str) -> String {
+        let text = text
+            .replace(&self.places.sandbox, "${SANDBOX}")
+            .replace(&self.places.server_url(), "${SERVER}")
+            .replace(&self.places.hostport, "${HOSTPORT}");
+        let text = match &self.host {
+            Some(host) => host.replace_all(&text, "$${HOST}"),
+            None => text.as_str().into(),
+        };
+        let text = self.port.replace_all(&text, "$${PORT}");
+        let text = ANY_UUID.replace_all(&text, |found: &Captures<'_>| {
+            match found[0].to_lowercase().as_str() {
+                UUID => "${UUID}",
+                COOKIE => "${COOKIE}",
+                _ => "<uuid>",
+            }
+        });
+        text.into_owned()
+    }
+
+    /// A line of the console.
+    pub(super) fn line(&self, line: &str) -> String {
+        let line = self.text(line);
+        let line = TIME.replace(&line, "$1|<T> ");
+        let line = DATE.replace(&line, "$1<date>");
+        let line = MILLIS.replace_all(&line, "$1 (<ms> ms)");
+        let line = AFTER_MILLIS.replace_all(&line, "after <ms> ms");
+        let line = PAUSE.replace_all(&line, "Pausing <n> seconds");
+        line.into_owned()
+    }
+
+    /// The body of a remoting call.
+    pub(super) fn body(&self, mut body: Value) -> Value {
+        map_strings(&mut body, &|text| self.text(text));
+        let Some(info) = body.get_mut("agentRuntimeInfo") else {
+            return body;
+        };
+        for (name, stands_for) in OF_THE_MACHINE {
+            if let Some(value) = info.get_mut(name) {
+                *value = Value::from(*stands_for);
+            }
+        }
+        if let Some(address) = info.pointer_mut("/identifier/ipAddress") {
+            *address = Value::from("<ip>");
+        }
+        body
+    }
+
+    /// The value of the header of this name (in lower case).
+    pub(super) fn header(&self, name: &str, value: &str) -> String {
+        match name {
+            "authorization" => "<present>".to_owned(),
+            _ => {
+                let value = self.text(value);
+                BOUNDARY.replace(&value, "boundary=<boundary>").into_owned()
+            }
+        }
+    }
+}
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("a pattern of this file, with escaped names in it")
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    use super::*;
+
+    fn normaliser() -> Normaliser {
+        let places = Places {
+            sandbox: "/tmp/jm-1".to_owned(),
+            hostport: "127.0.0.1:4711".to_owned(),
+        };
+        Normaliser::new(&places, Some("build-7"))
+    }
+
+    #[test]
+    fn places_and_identities_are_replaced() {
+        for (text, expected) in [
+            ("in /tmp/jm-1/agent", "in ${SANDBOX}/agent"),
+            ("http://127.0.0.1:4711/go/x", "${SERVER}/x"),
+            ("http://127.0.0.1:4711/git", "http://${HOSTPORT}/git"),
+            (
+                "port 4711 or 47110 or build-70",
+                "port ${PORT} or 47110 or build-70",
+            ),
+            ("on build-7 [x]", "on ${HOST} [x]"),
+            (UUID, "${UUID}"),
+            (COOKIE, "${COOKIE}"),
+            (
+                "cruise-01234567-89AB-cdef-0123-456789abcdef",
+                "cruise-<uuid>",
+            ),
+        ] {
+            assert_eq!(normaliser().text(text), expected);
+        }
+    }
+
+    #[test]
+    fn lines_lose_their_times_but_only_in_gocds_form() {
+        for (line, expected) in [
+            ("&1|10:11:12.345 x", "&1|<T> x"),
+            ("&1|10:11:12 x", "&1|10:11:12 x"),
+            (
+                "##|10:11:12.345 [go] Job Started: 2026-08-01 10:11:12 UTC",
+                "##|<T> [go] Job Started: <date>",
+            ),
+            (
+                "##|10:11:12.345 [go] Job Started: 1 August",
+                "##|<T> [go] Job Started: 1 August",
+            ),
+            (
+                "?1|10:11:12.345 [go] Task status: failed (17 ms) (exit code: 7)",
+                "?1|<T> [go] Task status: failed (<ms> ms) (exit code: 7)",
+            ),
+            (
+                "Failed to connect after 3 ms: x",
+                "Failed to connect after <ms> ms: x",
+            ),
+            (
+                "Pausing 17 seconds to retry",
+                "Pausing <n> seconds to retry",
+            ),
+        ] {
+            assert_eq!(normaliser().line(line), expected);
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_the_machine_is_replaced_in_bodies() {
+        let body = json!({ "agentRuntimeInfo": {
+            "usableSpace": 1, "agentVersion": "2", "location": "/tmp/jm-1/agent",
+            "identifier": { "ipAddress": "10.0.0.1", "hostName": "build-7" }
+        }});
+        let expected = json!({ "agentRuntimeInfo": {
+            "usableSpace": "<n>", "agentVersion": "<version>", "location": "${SANDBOX}/agent",
+            "identifier": { "ipAddress": "<ip>", "hostName": "${HOST}" }
+        }});
+        assert_eq!(normaliser().body(body), expected);
+    }
+}

@@ -1,0 +1,304 @@
+//! Running cases.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::{
+    agent::Agent,
+    case::Case,
+    compare,
+    differences::Differences,
+    normalise::Normaliser,
+    recorder::{Recorder, Told, ToldRequest, wait_for_end},
+    recording::{ConsoleDigest, ConsolePut, JobOutcome, Line, MOST_LINES, Recording, Request},
+    report::{Finding, Outcome, Summary},
+    sandbox::{Sandbox, files_left},
+};
+
+/// A job that is not over by then never will be. Four attempts to fetch an artifact take up to 90 s.
+const LONGEST_JOB: Duration = Duration::from_secs(180);
+/// Headers that belong to the HTTP client.
+const OF_THE_CLIENT: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "cookie",
+    "host",
+    "transfer-encoding",
+    "user-agent",
+];
+
+/// What to run, and how.
+pub struct Options {
+    /// Cases whose name has this in it.
+    pub only: Option<String>,
+    /// How many cases at a time.
+    pub at_once: usize,
+    /// Sandboxes of failed cases are kept.
+    pub keep: bool,
+    /// What is meant to be different.
+    pub differences: Differences,
+}
+
+/// Runs the cases of a folder and says what came of each, in the order of their names.
+///
+/// # Errors
+/// The folder cannot be read or has no case.
+pub fn run_folder(
+    folder: &Path,
+    options: &Options,
+    mut say: impl FnMut(&Outcome),
+) -> Result<Summary, String> {
+    let mut folders = case_folders(folder)?;
+    if let Some(only) = &options.only {
+        folders.retain(|folder| folder.to_string_lossy().contains(only.as_str()));
+    }
+    let names: BTreeSet<PathBuf> = folders.iter().cloned().collect();
+    // Most of the time goes into waiting, and most of that into fetching again and again.
+    folders.sort_by_key(|folder| !takes_long(folder));
+    let queue = Mutex::new(folders.into_iter());
+    let (sender, outcomes) = mpsc::channel();
+    let mut summary = Summary::default();
+    thread::scope(|scope| {
+        for _ in 0..options.at_once.max(1) {
+            let (queue, sender) = (&queue, sender.clone());
+            scope.spawn(move || {
+                loop {
+                    let next = queue.lock().expect("the queue of cases").next();
+                    let Some(folder) = next else { return };
+                    let outcome = run(&folder, options);
+                    if sender.send((folder, outcome)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut done = BTreeMap::new();
+        for name in names {
+            while !done.contains_key(&name) {
+                let Ok((folder, outcome)) = outcomes.recv() else {
+                    return;
+                };
+                done.insert(folder, outcome);
+            }
+            let outcome = &done[&name];
+            summary.add(outcome);
+            say(outcome);
+        }
+    });
+    Ok(summary)
+}
+
+fn case_folders(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let failed = |error| format!("read the folder of cases {}: {error}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        return Err(format!("{} has no folder of a case", folder.display()));
+    }
+    Ok(found)
+}
+
+fn takes_long(folder: &Path) -> bool {
+    let case = fs::read_to_string(folder.join("case.json")).unwrap_or_default();
+    case.contains("FetchArtifactBuilder") || case.contains("when_console_contains")
+}
+
+fn run(folder: &Path, options: &Options) -> Outcome {
+    let begun = Instant::now();
+    let mut outcome = Outcome {
+        name: folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        findings: Vec::new(),
+        meant: Vec::new(),
+        took: 0.0,
+    };
+    let findings = Case::read(folder).and_then(|case| attempt(&case, options, &mut outcome.meant));
+    outcome.findings = findings.unwrap_or_else(|error| {
+        let text: String = error.lines().map(|line| format!("    {line}\n")).collect();
+        vec![Finding::new("could not be run", text)]
+    });
+    outcome.took = begun.elapsed().as_secs_f32();
+    outcome
+}
+
+fn attempt(
+    case: &Case,
+    options: &Options,
+    meant: &mut Vec<String>,
+) -> Result<Vec<Finding>, String> {
+    let mut sandbox = Sandbox::prepare(&case.job)?;
+    let got = record(case, &sandbox);
+    let findings = got.map(|got| {
+        let mut expected = case.expected.clone();
+        *meant = options.differences.apply(case, &mut expected, &got);
+        compare::compare(case, expected, got)
+    });
+    if options.keep && findings.as_ref().map_or(true, |found| !found.is_empty()) {
+        sandbox.keep();
+        let text = format!("    {}\n", sandbox.path().display());
+        return findings.map(|mut findings| {
+            findings.push(Finding::new("kept", text));
+            findings
+        });
+    }
+    findings
+}
+
+/// Runs the agent on the case's work.
+fn record(case: &Case, sandbox: &Sandbox) -> Result<Recording, String> {
+    let recorder = Recorder::start(&case.job, sandbox.path())
+        .map_err(|error| format!("start the recording server: {error}"))?;
+    let job = recorder.job();
+    let mut agent = Agent::start(sandbox, job, &recorder.places.server_url())
+        .map_err(|error| format!("start the agent: {error}"))?;
+    let over = wait_for_end(&recorder, LONGEST_JOB, || agent.still_runs());
+    let said = over.is_err().then(|| agent.said());
+    let told = recorder.told().clone();
+    let recording = recording(case, &recorder, told, sandbox);
+    drop(agent);
+    match over {
+        Ok(()) => recording,
+        Err(error) => Err(format!(
+            "{error}\n{}console so far:\n{}",
+            said.unwrap_or_default(),
+            recording?
+                .console
+                .iter()
+                .map(|line| line.shown() + "\n")
+                .collect::<String>()
+        )),
+    }
+}
+
+/// What the server was told, in the form of what is recorded.
+fn recording(
+    case: &Case,
+    recorder: &Recorder,
+    told: Told,
+    sandbox: &Sandbox,
+) -> Result<Recording, String> {
+    let host = host_name(&told.requests);
+    let normaliser = Normaliser::new(&recorder.places, host.as_deref());
+    let requests: Vec<Request> = told
+        .requests
+        .iter()
+        .map(|told| request(&normaliser, told))
+        .collect();
+    let lines: Vec<String> = lines(&told.console)
+        .map(|line| normaliser.line(line))
+        .collect();
+    let folder = case
+        .job
+        .work
+        .pointer("/assignment/buildWorkingDirectory/path");
+    let folder = folder.and_then(Value::as_str).unwrap_or("pipelines");
+    let mut files = files_left(&sandbox.agent().join(folder))
+        .map_err(|error| format!("look at the files left in {folder}: {error}"))?;
+    for file in &mut files {
+        file.path = normaliser.text(&file.path);
+        file.target = file.target.as_deref().map(|target| normaliser.text(target));
+    }
+    Ok(Recording {
+        order: case.expected.order,
+        result: JobOutcome::of(&requests),
+        console_put: told.console_put.as_ref().map(|told| {
+            let mut put = request(&normaliser, told);
+            if let Some(size) = put.headers.get_mut("x-go-artifact-size") {
+                *size = compare::console_size(size, told.body.len());
+            }
+            ConsolePut {
+                method: put.method,
+                path: put.path,
+                query: put.query,
+                headers: put.headers,
+            }
+        }),
+        console_digest: (lines.len() > MOST_LINES).then(|| ConsoleDigest::of(&lines)),
+        console: lines.into_iter().map(Line::from_text).collect(),
+        requests,
+        files,
+    })
+}
+
+/// The lines of a console; the last one may have no end.
+fn lines(console: &str) -> impl Iterator<Item = &str> {
+    console
+        .strip_suffix('\n')
+        .unwrap_or(console)
+        .split('\n')
+        .filter(|_| !console.is_empty())
+}
+
+/// The name that the agent gives itself.
+fn host_name(requests: &[ToldRequest]) -> Option<String> {
+    requests.iter().find_map(|told| {
+        let body: Value = serde_json::from_slice(&told.body).ok()?;
+        let name = body.pointer("/agentRuntimeInfo/identifier/hostName")?;
+        Some(name.as_str()?.to_owned())
+    })
+}
+
+fn request(normaliser: &Normaliser, told: &ToldRequest) -> Request {
+    let mut request = Request {
+        method: told.method.clone(),
+        path: normaliser.text(&told.path),
+        query: normaliser.text(&told.query),
+        headers: headers(normaliser, told),
+        body: None,
+        upload: told.upload.clone(),
+        answered: None,
+        console_lines_before: None,
+    };
+    if request.action().is_some() {
+        let body = serde_json::from_slice(&told.body);
+        request.body = Some(match body {
+            Ok(body) => normaliser.body(body),
+            Err(error) => Value::String(format!("not JSON: {error}")),
+        });
+    }
+    if request.is_report() {
+        request.console_lines_before = Some(told.console_lines);
+    }
+    let usual = match (told.method.as_str(), &request.upload) {
+        ("GET", _) => None,
+        (_, Some(_)) => Some(201),
+        (_, None) => Some(200),
+    };
+    if usual != Some(told.answered) {
+        request.answered = Some(told.answered);
+    }
+    request
+}
+
+/// Names in lower case, without those of the HTTP client.
+fn headers(normaliser: &Normaliser, told: &ToldRequest) -> BTreeMap<String, String> {
+    let mut headers = BTreeMap::new();
+    for (name, value) in &told.headers {
+        let name = name.as_str();
+        let value = String::from_utf8_lossy(value.as_bytes());
+        // An `Accept` of anything says no more than none.
+        if OF_THE_CLIENT.contains(&name) || (name, &*value) == ("accept", "*/*") {
+            continue;
+        }
+        headers.insert(name.to_owned(), normaliser.header(name, &value));
+    }
+    headers
+}
