@@ -93,6 +93,14 @@ impl<'a> ScmCommand<'a> {
     /// Runs the program with its lines on the console to its exit code; that of a program ended by
     /// a signal is 128 and the signal's number.
     pub(super) fn exit_code(&self) -> Result<i32, MaterialError> {
+        self.exit_code_hearing(|_| {})
+    }
+
+    /// The same; `on_error` is told each line of the program's error output.
+    pub(super) fn exit_code_hearing(
+        &self,
+        on_error: impl FnMut(&str) + Send + 'static,
+    ) -> Result<i32, MaterialError> {
         let console = &self.context.console;
         let mut child = self.start()?;
         // GoCD reads and shows what these programs print as UTF-8, whatever the console's charset.
@@ -110,7 +118,7 @@ impl<'a> ScmCommand<'a> {
             pipes.push(Pipe {
                 reader: Box::new(stderr),
                 stream: console.stream(Tag::PrepErr, "STDERR: ", self.mask()),
-                on_line: Box::new(|_| {}),
+                on_line: Box::new(on_error),
             });
         }
         let pumps = Pumps::start(pipes, charset);

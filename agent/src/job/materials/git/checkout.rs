@@ -1,14 +1,24 @@
 //! The steps of a checkout: GoCD's commands in GoCD's order.
 
-use std::{cell::Cell, fs, path::PathBuf};
+use std::{
+    cell::Cell,
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use journeyman_protocol::{console::Tag, material::GitMaterial, revision::MaterialRevision};
 
 use super::{
     config::{self, ConfigError},
     credentials::Settings,
+    locks,
     options::Options,
     refspec::BranchOrRefSpec,
+    shortcuts::{self, Shortcuts, State},
     submodules,
     url::RepositoryUrl,
 };
@@ -22,6 +32,7 @@ use crate::job::materials::{
 /// How deep a shallow clone is made when what is wanted is not in it, one after the other.
 const DEPTHS: [u32; 2] = [100, i32::MAX as u32];
 const ORIGIN: &str = "remote.origin.url";
+const CLEANING: &str = "Cleaning all unversioned files in working copy";
 /// From this version on `submodule foreach` wants its command as one argument.
 const FOREACH_TAKES_ONE_ARGUMENT: (u32, u32) = (2, 22);
 
@@ -118,46 +129,92 @@ impl Git<'_> {
             || format!("git fetch failed for [{}]", self.url.for_display()),
         )?;
         self.say("Performing git gc");
-        self.inside(&["gc", "--auto"]).shown()?;
+        if !self.shortcuts().is_some_and(|known| known.needs_no_gc()) {
+            self.inside(&["gc", "--auto"]).shown()?;
+        }
         self.deepen_to(oldest)?;
         self.say(&format!("Reset working directory {}", self.shown));
-        self.clean()?;
+        let had_none = self.has_no_submodules();
+        self.say(CLEANING);
+        if !shortcuts::is_empty(&self.dir) {
+            self.clean()?;
+        }
         self.forget_submodules()?;
         self.say(&format!("Updating working copy to revision {newest}"));
-        self.must(&["reset", "--hard", newest], || {
-            format!("git reset failed for [{}]", self.shown)
-        })?;
+        let was_quiet = self.reset(newest)?;
+        let has_none = had_none && self.has_no_submodules();
         self.say("Removing modified files in submodules");
-        self.foreach_submodule(&["git", "checkout", "."])?;
+        if !has_none {
+            self.foreach_submodule(&["git", "checkout", "."])?;
+        }
         if self.dir.join(".gitmodules").exists() {
             self.update_submodules()?;
         }
-        self.clean()
+        self.say(CLEANING);
+        // What a reset leaves behind is submodules that are none any more, what it complains
+        // about, and what no longer is ignored.
+        if !(has_none && was_quiet && self.options.cleans_ignored()) {
+            self.clean()?;
+        }
+        Ok(())
+    }
+
+    /// True: git found nothing to complain about.
+    fn reset(&self, revision: &str) -> Result<bool, MaterialError> {
+        let complained = Arc::new(AtomicBool::new(false));
+        let heard = Arc::clone(&complained);
+        let code = self
+            .inside(&["reset", "--hard", revision])
+            .exit_code_hearing(move |_| heard.store(true, Ordering::Relaxed))?;
+        if code != 0 {
+            let failure = format!("git reset failed for [{}]", self.shown);
+            return Err(MaterialError::new(failure));
+        }
+        Ok(!complained.load(Ordering::Relaxed))
     }
 
     /// Whether the folder is a checkout of this repository on this branch.
     fn is_usable(&self) -> Result<bool, MaterialError> {
-        if !self.dir.join(".git").is_dir() {
+        let repository = self.dir.join(".git");
+        if !repository.is_dir() {
             return Ok(false);
         }
-        let stored = self.inside(&["config", "remote.origin.url"]).quiet()?;
+        locks::remove_stale(&repository);
+        // GoCD fails here again and again.
+        if shortcuts::state(&self.dir) == State::Broken {
+            return Ok(false);
+        }
+        let known = self.shortcuts();
+        let stored = match known.as_ref().and_then(|known| known.config(ORIGIN)) {
+            Some(urls) => urls.last().cloned().unwrap_or_default(),
+            None => self.inside(&["config", ORIGIN]).quiet()?,
+        };
         if !self.url.is_same(&stored) {
             return Ok(false);
         }
-        if self.branch.is_refspec {
-            let dir = self.dir.to_string_lossy();
-            let stored = self
-                .outside(&["-C", &dir, "config", "--get-all", "remote.origin.fetch"])
-                .captured()?;
-            let wanted = format!("+{}", self.branch.expanded);
-            if !stored.status.success() || stored.stdout.trim() != wanted {
-                return Ok(false);
-            }
+        if self.branch.is_refspec && !self.fetches_refspec(known.as_ref())? {
+            return Ok(false);
         }
-        let head = self
-            .inside(&["rev-parse", "--abbrev-ref", "HEAD"])
-            .quiet()?;
+        let head = match known.and_then(|known| known.branch()) {
+            Some(branch) => branch,
+            None => self
+                .inside(&["rev-parse", "--abbrev-ref", "HEAD"])
+                .quiet()?,
+        };
         Ok(head.trim() == self.branch.local && (self.shallow || !self.is_shallow()))
+    }
+
+    fn fetches_refspec(&self, known: Option<&Shortcuts>) -> Result<bool, MaterialError> {
+        const FETCH: &str = "remote.origin.fetch";
+        let wanted = format!("+{}", self.branch.expanded);
+        if let Some(specs) = known.and_then(|known| known.config(FETCH)) {
+            return Ok(specs.join("\n").trim() == wanted);
+        }
+        let dir = self.dir.to_string_lossy();
+        let stored = self
+            .outside(&["-C", &dir, "config", "--get-all", FETCH])
+            .captured()?;
+        Ok(stored.status.success() && stored.stdout.trim() == wanted)
     }
 
     fn clone(&self) -> Result<(), MaterialError> {
@@ -171,8 +228,6 @@ impl Git<'_> {
         }
         let dir = self.dir.to_string_lossy();
         let depth = format!("--depth={}", self.modifications + 1);
-        // The files come with the reset, when the configuration has the credentials in it that
-        // filters such as LFS look for there.
         let mut options = Vec::new();
         if !self.branch.is_refspec {
             options.extend(["--branch", &self.branch.expanded]);
@@ -180,7 +235,12 @@ impl Git<'_> {
         if self.shallow {
             options.push(&depth);
         }
-        let words = [&["clone", "--no-checkout"], &options[..]].concat();
+        let mut words = [&["clone"], &options[..]].concat();
+        if self.url.login().is_some() {
+            // The files come once the configuration has the credentials in it that filters such
+            // as LFS look for there.
+            words.push("--no-checkout");
+        }
         let shown = [&["git", "clone"], &options[..]].concat();
         let clone = ScmCommand {
             shown_as: Some(strings(
@@ -190,17 +250,21 @@ impl Git<'_> {
             folder: None,
             ..self.online(&[&words[..], &[self.url.for_arguments(), &dir]].concat())?
         };
-        if !clone.shown()? || !self.follow_refspec()? {
+        if !clone.shown()? || !self.finish_clone()? {
             return Err(MaterialError::new("Failed to run git clone command"));
         }
         Ok(())
     }
 
-    /// What a clone does not do by itself. True: all went well.
-    fn follow_refspec(&self) -> Result<bool, MaterialError> {
+    /// What a clone has not done by itself. True: all went well.
+    fn finish_clone(&self) -> Result<bool, MaterialError> {
         self.keep_credentials()?;
         if !self.branch.is_refspec {
-            return Ok(true);
+            return if self.url.login().is_some() {
+                self.inside(&["checkout", "--force", "--quiet"]).shown()
+            } else {
+                Ok(true)
+            };
         }
         let fetched = format!("+{}", self.branch.expanded);
         let configured = self.inside(&["config", "--replace-all", "remote.origin.fetch", &fetched]);
@@ -252,14 +316,21 @@ impl Git<'_> {
     }
 
     fn clean(&self) -> Result<(), MaterialError> {
-        self.say("Cleaning all unversioned files in working copy");
         let what = self.options.clean_words();
-        self.foreach_submodule(&["git", "clean", what])?;
+        if !self.has_no_submodules() {
+            self.foreach_submodule(&["git", "clean", what])?;
+        }
         self.inside(&["clean", what]).quiet().map(drop)
     }
 
     fn forget_submodules(&self) -> Result<(), MaterialError> {
         self.say("Cleaning submodule configurations in .git/config");
+        if self
+            .shortcuts()
+            .is_some_and(|known| known.configures_no_submodules())
+        {
+            return Ok(());
+        }
         let listed = self
             .inside(&["config", "--get-regexp", r"^submodule\..+\.url"])
             .captured()?;
@@ -354,16 +425,17 @@ impl Git<'_> {
         Ok(version)
     }
 
-    fn is_shallow(&self) -> bool {
-        self.dir.join(".git/shallow").exists()
+    fn shortcuts(&self) -> Option<Shortcuts> {
+        Shortcuts::open(&self.dir)
     }
 
-    fn must(&self, words: &[&str], failure: impl Fn() -> String) -> Result<(), MaterialError> {
-        if self.inside(words).shown()? {
-            Ok(())
-        } else {
-            Err(MaterialError::new(failure()))
-        }
+    fn has_no_submodules(&self) -> bool {
+        self.shortcuts()
+            .is_some_and(|known| known.has_no_submodules())
+    }
+
+    fn is_shallow(&self) -> bool {
+        self.dir.join(".git/shallow").exists()
     }
 
     fn must_online(

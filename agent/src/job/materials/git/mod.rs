@@ -4,8 +4,10 @@
 mod checkout;
 mod config;
 mod credentials;
+mod locks;
 mod options;
 mod refspec;
+mod shortcuts;
 mod submodules;
 mod url;
 

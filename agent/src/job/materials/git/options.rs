@@ -31,7 +31,15 @@ impl Options {
 
     /// What `git clean` is told to remove.
     pub(super) fn clean_words(&self) -> &'static str {
-        if self.keep_ignored { "-dff" } else { "-dffx" }
+        if self.cleans_ignored() {
+            "-dffx"
+        } else {
+            "-dff"
+        }
+    }
+
+    pub(super) fn cleans_ignored(&self) -> bool {
+        !self.keep_ignored
     }
 }
 

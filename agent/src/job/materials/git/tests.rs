@@ -251,3 +251,109 @@ fn new_credentials_take_the_place_of_old_ones() {
     let expected = format!("pe|STDERR: fatal: Authentication failed for '{bare}/'");
     assert_eq!(lines.last(), Some(&expected));
 }
+
+fn clones(bench: &Bench) -> usize {
+    let lines = bench.lines();
+    lines
+        .iter()
+        .filter(|line| line.contains("Cloning into"))
+        .count()
+}
+
+#[test]
+fn a_clone_that_was_broken_off_is_made_again() {
+    let bench = Bench::new();
+    let app = Repo::new(bench.path("app"));
+    let revision = app.commit("a", "1");
+    let url = format!("file://{}", app.path.display());
+    let checkout = bench.context.root.join("pipelines/P");
+    // Killed after it had written its configuration; and before it had written anything.
+    git(&checkout, &["init", "-q", "-b", "main"]);
+    git(&checkout, &["remote", "add", "origin", &url]);
+    check_out(&bench, &material(&url, "main"), &revision).unwrap();
+    assert_eq!(clones(&bench), 1);
+    fs::remove_dir_all(checkout.join(".git")).unwrap();
+    fs::create_dir(checkout.join(".git")).unwrap();
+    check_out(&bench, &material(&url, "main"), &revision).unwrap();
+    assert_eq!(clones(&bench), 2);
+    assert_eq!(
+        git(&checkout, &["status", "--short", "-b"]),
+        "## main...origin/main"
+    );
+}
+
+#[test]
+fn locks_of_a_killed_git_hinder_nobody() {
+    let bench = Bench::new();
+    let app = Repo::new(bench.path("app"));
+    let first = app.commit("a", "1");
+    let url = app.path.display().to_string();
+    check_out(&bench, &material(&url, "main"), &first).unwrap();
+    let checkout = bench.context.root.join("pipelines/P");
+    let locks = [
+        "index",
+        "HEAD",
+        "config",
+        "packed-refs",
+        "refs/remotes/origin/main",
+    ];
+    for name in locks {
+        fs::write(checkout.join(format!(".git/{name}.lock")), "").unwrap();
+    }
+    fs::write(checkout.join("own.lock"), "").unwrap();
+    let second = app.commit("a.lock", "2");
+    check_out(&bench, &material(&url, "main"), &second).unwrap();
+    assert_eq!(clones(&bench), 1);
+    assert_eq!(git(&checkout, &["rev-parse", "HEAD"]), second);
+    assert!(checkout.join("a.lock").exists() && !checkout.join("own.lock").exists());
+}
+
+#[test]
+fn a_submodule_is_cleaned_and_goes_when_it_is_removed() {
+    let bench = Bench::new();
+    let repos = bench.path("repos");
+    let sub = Repo::new(repos.join("sub"));
+    sub.commit("s", "1");
+    let app = Repo::new(repos.join("app"));
+    let without = app.commit("a", "1");
+    git(&app.path, &["submodule", "-q", "add", "../sub", "libs/sub"]);
+    let with = app.commit("b", "2");
+    let server = HttpServer::start(&repos, || {});
+    let url = format!("http://{USER_INFO}@{}/app", server.host);
+    let material = material(&url, "main");
+    check_out(&bench, &material, &with).unwrap();
+    let folder = bench.context.root.join("pipelines/P/libs/sub");
+    fs::write(folder.join("untracked"), "").unwrap();
+    fs::write(folder.join("s"), "changed").unwrap();
+    check_out(&bench, &material, &with).unwrap();
+    assert_eq!(fs::read_to_string(folder.join("s")).unwrap(), "1");
+    assert!(!folder.join("untracked").exists());
+    check_out(&bench, &material, &without).unwrap();
+    assert!(!folder.exists());
+    let checkout = bench.context.root.join("pipelines/P");
+    let left = fs::read_to_string(checkout.join(".git/config")).unwrap();
+    assert!(!left.contains("submodule"), "{left}");
+    assert_eq!(git(&checkout, &["status", "--short"]), "");
+    // And back.
+    check_out(&bench, &material, &with).unwrap();
+    assert_eq!(fs::read_to_string(folder.join("s")).unwrap(), "1");
+}
+
+#[test]
+fn a_submodule_whose_source_is_gone_fails_the_job() {
+    let bench = Bench::new();
+    let repos = bench.path("repos");
+    let sub = Repo::new(repos.join("sub"));
+    sub.commit("s", "1");
+    let app = Repo::new(repos.join("app"));
+    git(&app.path, &["submodule", "-q", "add", "../sub", "libs/sub"]);
+    let revision = app.commit("b", "2");
+    fs::remove_dir_all(&sub.path).unwrap();
+    let server = HttpServer::start(&repos, || {});
+    let url = format!("http://{USER_INFO}@{}/app", server.host);
+    let error = check_out(&bench, &material(&url, "main"), &revision).unwrap_err();
+    let text = error.to_string();
+    let clone = format!("clone of 'http://{}/sub' into submodule path", server.host);
+    assert!(text.contains(&clone), "{text}");
+    assert!(!text.contains("p%40") && !text.contains(PASSWORD), "{text}");
+}
