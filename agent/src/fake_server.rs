@@ -13,6 +13,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use base64::Engine as _;
 use journeyman_host::{
     arguments::ConnectionArguments, connection::Connection, identity, workdir::WorkDir,
 };
@@ -42,6 +43,7 @@ struct Script {
     calls: Vec<Call>,
     is_journeyman: bool,
     hold: Duration,
+    extra_properties: Option<String>,
 }
 
 pub(crate) struct FakeServer {
@@ -78,6 +80,12 @@ impl FakeServer {
         (script.is_journeyman, script.hold) = (true, hold);
     }
 
+    /// Sends this as the properties it has for its agents.
+    pub(crate) fn sets_properties(&self, text: &str) {
+        let value = base64::engine::general_purpose::STANDARD.encode(text);
+        self.script.lock().unwrap().extra_properties = Some(value);
+    }
+
     pub(crate) fn calls(&self, action: &str) -> Vec<Call> {
         let script = self.script.lock().unwrap();
         let wanted = |call: &&Call| call.path.rsplit('/').next() == Some(action);
@@ -101,7 +109,7 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
     let path = parts.uri.path().to_owned();
     let action = path.rsplit('/').next().unwrap_or_default().to_owned();
     let held = parts.headers.contains_key("Prefer");
-    let (status, text, is_journeyman, hold) = {
+    let (status, text, is_journeyman, hold, extra_properties) = {
         let mut script = script.lock().unwrap();
         script.calls.push(Call {
             path,
@@ -126,7 +134,8 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
                 _ => (200, String::new()),
             },
         };
-        (status, text, is_journeyman, hold)
+        let extra_properties = script.extra_properties.clone();
+        (status, text, is_journeyman, hold, extra_properties)
     };
     if held {
         tokio::time::sleep(hold).await;
@@ -136,6 +145,11 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
         answer
             .headers_mut()
             .insert("Journeyman-Server", "0.1.0".parse().unwrap());
+    }
+    if let Some(value) = extra_properties {
+        answer
+            .headers_mut()
+            .insert("GoCD-Agent-Extra-Properties", value.parse().unwrap());
     }
     answer
 }

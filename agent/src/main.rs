@@ -15,6 +15,7 @@ use journeyman_agent::{
 use journeyman_host::{
     arguments::{self, ConnectionArguments, EXIT_BAD_ARGUMENTS},
     logging::{self, Terminal},
+    properties::{CONSOLE_TO_OWN_OUTPUT, Properties},
     workdir::WorkDir,
 };
 use journeyman_protocol::agent::UNKNOWN_VERSION;
@@ -87,7 +88,8 @@ fn run_agent(arguments: RunArguments) -> ExitCode {
     if let Err(error) = WorkDir::current().and_then(|workdir| workdir.prepare()) {
         return fail(&error, 1);
     }
-    if let Err(error) = start_log(|workdir| workdir.agent_log(), Terminal::if_watched()) {
+    let terminal = terminal();
+    if let Err(error) = start_log(|workdir| workdir.agent_log(), terminal) {
         return fail(&*error, 1);
     }
     let options = AgentOptions {
@@ -114,12 +116,20 @@ fn run_agent(arguments: RunArguments) -> ExitCode {
                 _ => 1,
             };
             tracing::error!("{error}");
-            // On a terminal the log has just said it.
-            match Terminal::if_watched() {
+            // The log has just said it there.
+            match terminal {
                 Terminal::Echo => ExitCode::from(code),
                 Terminal::Silent => fail(&error, code),
             }
         }
+    }
+}
+
+/// GoCD: a container shows the log on its own output as well.
+fn terminal() -> Terminal {
+    match Properties::of_launcher().is_on(CONSOLE_TO_OWN_OUTPUT) {
+        Some(true) => Terminal::Echo,
+        _ => Terminal::if_watched(),
     }
 }
 

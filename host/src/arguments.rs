@@ -136,8 +136,34 @@ pub fn of_process() -> Vec<OsString> {
     normalise(
         env::args_os()
             .skip(1)
-            .chain(more.split_whitespace().map(OsString::from)),
+            .chain(shell_words(&more).into_iter().map(OsString::from)),
     )
+}
+
+/// Words as a shell separates them, with its quotes and backslashes. GoCD's images leave that to a
+/// shell; nothing is expanded here.
+fn shell_words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some(open), _) if character == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => {
+                let next = characters.next();
+                word.get_or_insert_default().extend(next);
+            }
+            (None, blank) if blank.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(character),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 /// Turns GoCD's `-serverUrl` into `--server-url`; everything else stays. A word such as `-fooBar`
@@ -381,6 +407,23 @@ mod tests {
             .validate_with(None)
             .unwrap_err()
             .to_string()
+    }
+
+    #[test]
+    fn words_of_the_environment_are_separated_as_by_a_shell() {
+        assert_eq!(
+            shell_words(" -rootCertFile '/a b/ca.pem'\t-x \"it's\" y\\ z '' \"q\\\"q\" "),
+            [
+                "-rootCertFile",
+                "/a b/ca.pem",
+                "-x",
+                "it's",
+                "y z",
+                "",
+                "q\"q"
+            ]
+        );
+        assert!(shell_words("  ").is_empty());
     }
 
     #[test]

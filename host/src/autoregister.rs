@@ -120,7 +120,7 @@ pub struct ImageVariables {
 
 impl ImageVariables {
     /// Names that must not reach the agent and its jobs.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 9] = [
         "AGENT_AUTO_REGISTER_KEY",
         "AGENT_AUTO_REGISTER_RESOURCES",
         "AGENT_AUTO_REGISTER_ENVIRONMENTS",
@@ -129,6 +129,7 @@ impl ImageVariables {
         "GO_EA_AUTO_REGISTER_ENVIRONMENT",
         "GO_EA_AUTO_REGISTER_ELASTIC_AGENT_ID",
         "GO_EA_AUTO_REGISTER_ELASTIC_PLUGIN_ID",
+        "GO_EA_SERVER_URL",
     ];
 
     /// Picks out the image's variables. GoCD: the elastic set counts when `GO_EA_SERVER_URL` is

@@ -1,21 +1,37 @@
 //! Settings by GoCD's property names: `-Dname=value` words of `AGENT_STARTUP_ARGS`, and the header
 //! `GoCD-Agent-Extra-Properties` of a GoCD server.
 
-use std::{collections::BTreeMap, env, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Environment variable with the words that GoCD hands to the agent's JVM.
 pub const STARTUP_ARGUMENTS: &str = "AGENT_STARTUP_ARGS";
+/// More such words, as GoCD's images append them.
+pub const MORE_STARTUP_ARGUMENTS: &str = "GOCD_AGENT_JVM_OPTS";
+/// Property: what launcher and agent say goes to their own standard error as well.
+pub const CONSOLE_TO_OWN_OUTPUT: &str = "go.console.stdout";
+/// The words for the JVM of bootstrapper and launcher, as in GoCD's images.
+pub const BOOTSTRAPPER_ARGUMENTS: &str = "AGENT_BOOTSTRAPPER_JVM_ARGS";
 /// Answer header of GoCD's download endpoints.
 pub const EXTRA_PROPERTIES_HEADER: &str = "GoCD-Agent-Extra-Properties";
 
 /// Named values, as a JVM's system properties.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Properties {
     values: BTreeMap<String, String>,
 }
+
+/// What the server has set in this process, as GoCD's agent sets its JVM's system properties.
+static FROM_SERVER: Mutex<Properties> = Mutex::new(Properties::new());
 
 /// The header could not be read; GoCD drops all of it then.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -32,10 +48,57 @@ pub enum ExtraPropertiesError {
 }
 
 impl Properties {
-    /// The `-Dname=value` words of this process's `AGENT_STARTUP_ARGS`.
+    /// None at all.
+    pub const fn new() -> Self {
+        Self {
+            values: BTreeMap::new(),
+        }
+    }
+
+    /// The properties of this process now: the `-Dname=value` words of [`STARTUP_ARGUMENTS`] and
+    /// [`MORE_STARTUP_ARGUMENTS`], and over them what [`Properties::set_in_process`] has set.
     pub fn of_process() -> Self {
-        let words = env::var(STARTUP_ARGUMENTS).unwrap_or_default();
-        Self::from_startup_arguments(&words)
+        let mut properties = Self::of_variables(&[STARTUP_ARGUMENTS, MORE_STARTUP_ARGUMENTS]);
+        properties.extend(Self::from_server());
+        properties
+    }
+
+    /// The properties of a launcher: those for GoCD's bootstrapper, and over them the agent's.
+    pub fn of_launcher() -> Self {
+        Self::of_variables(&[
+            BOOTSTRAPPER_ARGUMENTS,
+            STARTUP_ARGUMENTS,
+            MORE_STARTUP_ARGUMENTS,
+        ])
+    }
+
+    fn of_variables(names: &[&str]) -> Self {
+        let words: Vec<String> = names
+            .iter()
+            .filter_map(|name| env::var(name).ok())
+            .collect();
+        Self::from_startup_arguments(&words.join(" "))
+    }
+
+    /// Sets these in this process from now on, beside those that were set before.
+    pub fn set_in_process(self) {
+        let mut properties = FROM_SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+        properties.extend(self);
+    }
+
+    /// What was set in this process.
+    pub fn from_server() -> Self {
+        let properties = FROM_SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+        properties.clone()
+    }
+
+    /// As words for [`STARTUP_ARGUMENTS`] or [`MORE_STARTUP_ARGUMENTS`].
+    pub fn to_startup_arguments(&self) -> String {
+        let words: Vec<String> = self
+            .iter()
+            .map(|(name, value)| format!("-D{name}={value}").replace(' ', "%20"))
+            .collect();
+        words.join(" ")
     }
 
     /// The `-Dname=value` words among others (GoCD: split on spaces, then `%20` stands for a
@@ -158,6 +221,30 @@ mod tests {
             Properties::from_extra_header("%%%"),
             Err(ExtraPropertiesError::NotBase64)
         );
+    }
+
+    #[test]
+    fn what_the_server_says_becomes_startup_arguments() {
+        let header = STANDARD.encode("a.b=1 c%20d=x%20y");
+        let properties = Properties::from_extra_header(&header).unwrap();
+        let words = properties.to_startup_arguments();
+        assert_eq!(words, "-Da.b=1 -Dc%20d=x%20y");
+        assert_eq!(Properties::from_startup_arguments(&words), properties);
+    }
+
+    #[test]
+    fn what_the_server_sets_stays_set_in_the_process() {
+        let set = |text: &str| {
+            let header = STANDARD.encode(text);
+            Properties::from_extra_header(&header)
+                .unwrap()
+                .set_in_process();
+        };
+        set("test.one=1 test.two=1");
+        set("test.two=2");
+        let properties = Properties::of_process();
+        assert_eq!(properties.get("test.one"), Some("1"));
+        assert_eq!(properties.get("test.two"), Some("2"));
     }
 
     #[test]

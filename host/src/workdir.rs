@@ -10,13 +10,20 @@ use std::{
 use nix::sys::statvfs::statvfs;
 use thiserror::Error;
 
-use crate::durable::{self, FileError};
+use crate::{
+    durable::{self, FileError},
+    properties::Properties,
+};
 
 /// Paths in an agent's working directory. Nothing is created until [`WorkDir::prepare`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkDir {
     root: PathBuf,
+    logs: PathBuf,
 }
+
+/// GoCD's property for another folder of logs than `logs/`.
+const LOG_FOLDER: &str = "gocd.agent.log.dir";
 
 /// The working directory cannot be used.
 #[derive(Debug, Error)]
@@ -58,10 +65,13 @@ pub enum WorkDirError {
 impl WorkDir {
     /// The working directory at a path.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        let logs = root.join("logs");
+        Self { root, logs }
     }
 
-    /// The folder this process was started in, as an absolute path without symbolic links.
+    /// The folder this process was started in, as an absolute path without symbolic links. The
+    /// logs are where the property says, if it does (GoCD's Linux packages: `/var/log/go-agent`).
     ///
     /// # Errors
     /// The folder no longer exists.
@@ -69,7 +79,16 @@ impl WorkDir {
         env::current_dir()
             .and_then(|folder| folder.canonicalize())
             .map(Self::new)
+            .map(|workdir| match Properties::of_launcher().get(LOG_FOLDER) {
+                Some(folder) if !folder.is_empty() => workdir.with_logs_in(folder),
+                _ => workdir,
+            })
             .map_err(WorkDirError::NoCurrentFolder)
+    }
+
+    fn with_logs_in(self, folder: impl AsRef<Path>) -> Self {
+        let logs = self.root.join(folder);
+        Self { logs, ..self }
     }
 
     /// Creates the folders that every part counts on and proves that they can be written to.
@@ -79,13 +98,14 @@ impl WorkDir {
     pub fn prepare(&self) -> Result<(), WorkDirError> {
         for folder in [
             self.config(),
-            self.logs(),
             self.data(),
             self.pipelines(),
             self.releases(),
         ] {
             self.create(&folder, 0o755)?;
         }
+        fs::create_dir_all(&self.logs)
+            .map_err(|source| FileError::new("create", &self.logs, source))?;
         self.create(&self.jobs(), 0o700)?;
         self.create(&self.config_journeyman(), 0o700)?;
         self.probe()
@@ -188,7 +208,7 @@ impl WorkDir {
 
     /// Logs.
     pub fn logs(&self) -> PathBuf {
-        self.root.join("logs")
+        self.logs.clone()
     }
 
     /// Log of the launcher.
@@ -292,6 +312,25 @@ mod tests {
         }
         assert_eq!(fs::read_dir(workdir.data()).unwrap().count(), 0);
         assert!(workdir.usable_space().unwrap() > 0);
+    }
+
+    #[test]
+    fn logs_may_be_elsewhere() {
+        let workdir = WorkDir::new("/srv/agent");
+        assert_eq!(
+            workdir.agent_log(),
+            Path::new("/srv/agent/logs/go-agent.log")
+        );
+        let elsewhere = workdir.clone().with_logs_in("/var/log/go-agent");
+        assert_eq!(
+            elsewhere.agent_log(),
+            Path::new("/var/log/go-agent/go-agent.log")
+        );
+        let beside = workdir.with_logs_in("my-logs");
+        assert_eq!(
+            beside.agent_log(),
+            Path::new("/srv/agent/my-logs/go-agent.log")
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Starting the agent, and watching it until it ends.
 
 use std::{
+    env,
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io,
@@ -9,7 +10,10 @@ use std::{
 };
 
 use journeyman_host::{
-    arguments::ConnectionSettings, autoregister::ImageVariables, workdir::WorkDir,
+    arguments::{ConnectionSettings, ELASTIC_SERVER_URL, SERVER_URL},
+    autoregister::ImageVariables,
+    properties::{CONSOLE_TO_OWN_OUTPUT, MORE_STARTUP_ARGUMENTS, Properties},
+    workdir::WorkDir,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -33,6 +37,7 @@ pub(crate) fn start(
     installed: &Installed,
     settings: &ConnectionSettings,
     bootstrapper_version: &str,
+    from_server: &Properties,
 ) -> io::Result<Child> {
     let entry_point = &installed.manifest.entry_point;
     let own = entry_point.args.iter().map(|word| {
@@ -46,12 +51,31 @@ pub(crate) fn start(
         .args(own)
         .args(settings.to_arguments())
         .current_dir(workdir.root())
-        .stdin(Stdio::piped())
-        .stdout(output(&workdir.agent_stdout())?)
-        .stderr(output(&workdir.agent_stderr())?);
+        .stdin(Stdio::piped());
+    // GoCD's images want everything on the container's own output.
+    if Properties::of_launcher()
+        .is_on(CONSOLE_TO_OWN_OUTPUT)
+        .unwrap_or(false)
+    {
+        command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    } else {
+        command
+            .stdout(output(&workdir.agent_stdout())?)
+            .stderr(output(&workdir.agent_stderr())?);
+    }
     // They are in config/autoregister.properties now; jobs must not see them.
     for name in ImageVariables::NAMES {
         command.env_remove(name);
+    }
+    // GoCD's images: an elastic agent and its jobs see the server's URL under its usual name.
+    if let Some(url) = env::var_os(ELASTIC_SERVER_URL).filter(|url| !url.is_empty()) {
+        command.env(SERVER_URL, url);
+    }
+    // GoCD: after the operator's own, so that the server has the last word.
+    let words = from_server.to_startup_arguments();
+    if !words.is_empty() {
+        let own = env::var(MORE_STARTUP_ARGUMENTS).unwrap_or_default();
+        command.env(MORE_STARTUP_ARGUMENTS, format!("{own} {words}").trim());
     }
     command.spawn()
 }

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use journeyman_host::connection::Connection;
+use journeyman_host::{
+    connection::Connection,
+    properties::{EXTRA_PROPERTIES_HEADER, Properties},
+};
 use journeyman_protocol::{
     extension::JOURNEYMAN_SERVER,
+    registration::AGENT_ARCHIVE_PATH,
     release::{MANIFEST_FORMAT, PLATFORM, RELEASE_PATH, Release},
 };
 use reqwest::StatusCode;
 use thiserror::Error;
+use tracing::warn;
 
 /// The platform this launcher was compiled for, as manifests name it.
 pub(crate) const OWN_PLATFORM: &str = if cfg!(target_arch = "aarch64") {
@@ -93,4 +98,32 @@ pub(crate) async fn ask(connection: &Connection) -> Result<Offer, OfferError> {
         }
     }
     Ok(Offer::Release(Box::new(release)))
+}
+
+/// The properties that a GoCD server has for its agents. GoCD: they come with the agent's jar, and
+/// the launcher hands them to the agent's JVM.
+pub(crate) async fn extra_properties(connection: &Connection) -> Properties {
+    let url = connection.url(AGENT_ARCHIVE_PATH);
+    let answer = connection
+        .client()
+        .head(&url)
+        .timeout(PATIENCE)
+        .send()
+        .await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            let reason = connection.explain(&error).await;
+            warn!(%reason, "cannot ask for the server's agent properties");
+            return Properties::default();
+        }
+    };
+    let Some(value) = answer.headers().get(EXTRA_PROPERTIES_HEADER) else {
+        return Properties::default();
+    };
+    let read = Properties::from_extra_header(&String::from_utf8_lossy(value.as_bytes()));
+    read.unwrap_or_else(|error| {
+        warn!(%error, "ignoring the server's agent properties");
+        Properties::default()
+    })
 }

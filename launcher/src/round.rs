@@ -8,6 +8,7 @@ use journeyman_host::{
     connection::Connection,
     lock::{Lock, LockError},
     logging::{self, Terminal},
+    properties::Properties,
     workdir::WorkDir,
 };
 use journeyman_protocol::release::{Component, ComponentRelease, Release};
@@ -28,6 +29,8 @@ use crate::{
 const DYING_PREDECESSOR: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// GoCD's name for the pause, in milliseconds.
+const DOWNLOAD_PAUSE: &str = "sleep.for.download";
 /// How often a damaged download is tried again before an agent that is installed is started.
 const DAMAGED_DOWNLOADS: u32 = 3;
 
@@ -119,12 +122,12 @@ fn in_runtime(
                 });
             }
         };
-        let installed = match ready {
+        let (installed, properties) = match ready {
             Ready::OutOfDate => return Ok(exit_code::OUT_OF_DATE),
-            Ready::Start(installed) => installed,
+            Ready::Start(installed, properties) => (installed, properties),
         };
         let version = &arguments.bootstrapper_version;
-        match agent::start(workdir, &installed, settings, version) {
+        match agent::start(workdir, &installed, settings, version, &properties) {
             Ok(child) => {
                 info!(release = %installed.folder.display(), process = child.id(), "started the agent");
                 Ok(agent::watch(child, &mut stops).await)
@@ -145,30 +148,32 @@ fn in_runtime(
 enum Ready {
     /// The launcher was replaced.
     OutOfDate,
-    /// This agent is to be started.
-    Start(releases::Installed),
+    /// This agent is to be started, with these properties of its server.
+    Start(releases::Installed, Properties),
 }
 
 /// Compares with the server and installs what differs. Without an installed agent it goes on
 /// until there is one; with one, a server that is out of reach is no reason to wait.
 async fn bring_up_to_date(workdir: &WorkDir, settings: &ConnectionSettings) -> Ready {
     releases::clean_up(workdir);
-    let mut pause = FIRST_PAUSE;
+    // GoCD: a fixed pause, 10 s unless the property says another.
+    let fixed = Properties::of_launcher().millis(DOWNLOAD_PAUSE);
+    let mut pause = fixed.unwrap_or(FIRST_PAUSE);
     let mut damaged = 0;
     loop {
-        let problem = match attempt(workdir, settings).await {
+        let (problem, properties) = match attempt(workdir, settings).await {
             Ok(Attempt::OutOfDate) => return Ready::OutOfDate,
-            Ok(Attempt::UpToDate) => None,
-            Err(problem) => Some(problem),
+            Ok(Attempt::UpToDate(properties)) => (None, properties),
+            Err(problem) => (Some(problem), Properties::default()),
         };
         let installed = releases::current(workdir);
         match (installed, problem) {
-            (Some(installed), None) => return Ready::Start(installed),
+            (Some(installed), None) => return Ready::Start(installed, properties),
             (Some(installed), Some(problem))
                 if !problem.is_damaged_download() || damaged == DAMAGED_DOWNLOADS =>
             {
                 warn!(%problem, "going on with the agent that is installed");
-                return Ready::Start(installed);
+                return Ready::Start(installed, properties);
             }
             (_, Some(problem)) => error!(%problem, again_in = ?pause, "cannot install the agent"),
             (None, None) => error!(
@@ -181,13 +186,14 @@ async fn bring_up_to_date(workdir: &WorkDir, settings: &ConnectionSettings) -> R
         }
         damaged += 1;
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = fixed.unwrap_or((pause * 2).min(LONGEST_PAUSE));
     }
 }
 
 enum Attempt {
     OutOfDate,
-    UpToDate,
+    /// With the properties that a GoCD server has for the agent.
+    UpToDate(Properties),
 }
 
 #[derive(Debug, Error)]
@@ -235,9 +241,14 @@ async fn attempt(workdir: &WorkDir, settings: &ConnectionSettings) -> Result<Att
                 server = connection.base_url(),
                 "a GoCD server: its agent is a Java program"
             );
-            return install_from_folder(workdir);
+            install_from_folder(workdir)?;
+            let properties = offer::extra_properties(&connection).await;
+            return Ok(Attempt::UpToDate(properties));
         }
-        Offer::Nothing => return install_from_folder(workdir),
+        Offer::Nothing => {
+            install_from_folder(workdir)?;
+            return Ok(Attempt::UpToDate(Properties::default()));
+        }
     };
     if !is_own(workdir, &release.launcher)? {
         let package = fetch(&connection, workdir, &release.launcher).await?;
@@ -260,11 +271,11 @@ async fn attempt(workdir: &WorkDir, settings: &ConnectionSettings) -> Result<Att
         }
         releases::switch(workdir, agent)?;
     }
-    Ok(Attempt::UpToDate)
+    Ok(Attempt::UpToDate(Properties::default()))
 }
 
 /// A server that offers no agent: a package in the working directory takes the place of an offer.
-fn install_from_folder(workdir: &WorkDir) -> Result<Attempt, Problem> {
+fn install_from_folder(workdir: &WorkDir) -> Result<(), Problem> {
     if let Some((agent, package)) = releases::in_folder(workdir)
         && !releases::is_current(workdir, &agent)
     {
@@ -273,7 +284,7 @@ fn install_from_folder(workdir: &WorkDir) -> Result<Attempt, Problem> {
         }
         releases::switch(workdir, &agent)?;
     }
-    Ok(Attempt::UpToDate)
+    Ok(())
 }
 
 /// Whether the launcher on disk is the offered one.

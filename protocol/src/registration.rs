@@ -9,6 +9,10 @@ use crate::secret::Secret;
 pub const TOKEN_PATH: &str = "/admin/agent/token";
 /// `POST`, with a [`RegistrationForm`]: 200 registered, 202 pending, 403 wrong token, 422 refused.
 pub const REGISTRATION_PATH: &str = "/admin/agent";
+/// `GET` or `HEAD`: the Java agent's archive. Here only for its headers.
+pub const AGENT_ARCHIVE_PATH: &str = REGISTRATION_PATH;
+/// `GET`: what the server's agents should run, and the properties it sets in them, as headers.
+pub const STATUS_PATH: &str = "/admin/latest-agent.status";
 
 /// Keys of `config/autoregister.properties`.
 pub mod autoregister {

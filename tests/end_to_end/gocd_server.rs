@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use journeyman_packaging::{Build, package_name};
 use journeyman_protocol::release::Component;
 use journeyman_tests::{
@@ -212,6 +213,28 @@ fn the_status_api_says_whether_the_server_knows_the_agent() {
         let answer = ask();
         answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("Bad!")
     });
+}
+
+// --- what it sets
+
+#[test]
+fn properties_of_the_server_count_from_the_start_of_the_agent() {
+    let scene = Scene::new("extra-properties");
+    let server = FakeServer::start();
+    let properties = "go.agent.status.api.enabled=false a.b=c%20d";
+    server.told().extra_properties = Some(STANDARD.encode(properties));
+    server.give_work(build_work(
+        "unit",
+        7,
+        &json!([shell("echo \"seen $GOCD_AGENT_JVM_OPTS\"")]),
+    ));
+    let chain = install(&scene, &server)
+        .with_environment("GOCD_AGENT_JVM_OPTS", "-Dgo.agent.status.api.enabled=true")
+        .started();
+    wait_until("the job has been reported", || !server.results().is_empty());
+    assert!(chain.said().contains("The status API is switched off"));
+    let console = server.console();
+    assert!(console.contains(" -Da.b=c%20d"), "{console}");
 }
 
 // --- restarts and upgrades

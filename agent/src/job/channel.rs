@@ -8,6 +8,7 @@
 //! [`Instruction`] whenever the server gave one for this job. Any number of connections may come
 //! and go; repeated instructions do no harm.
 
+use journeyman_host::properties::Properties;
 use journeyman_protocol::{
     agent::{AgentRuntimeInfo, RuntimeStatus},
     job::{JobIdentifier, JobResult},
@@ -28,6 +29,10 @@ pub struct RunnerInput {
     pub server: ServerConnection,
     /// Longest pause between two uploads of console lines, in milliseconds.
     pub console_interval_ms: u64,
+    /// Properties that the server has set in the agent; the runner has its others from its
+    /// environment, as the agent has.
+    #[serde(default)]
+    pub properties: Properties,
 }
 
 /// How the runner reaches the server. Holds no secret: the token and the cookie are read from the

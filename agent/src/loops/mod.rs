@@ -5,6 +5,7 @@
 
 mod instruction;
 mod ping;
+mod properties;
 mod work;
 
 pub use instruction::{InstructionSlot, pass_instructions_on};

@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use journeyman_host::properties::Properties;
 use journeyman_protocol::{remoting::AgentInstruction, secret::Secret};
 use pretty_assertions::assert_eq;
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle};
@@ -170,6 +171,28 @@ async fn our_own_server_holds_the_call() {
     assert!(calls[1].at - calls[0].at < Duration::from_secs(1));
     let held = calls[2].at - calls[1].at;
     assert!(held < Duration::from_millis(2000), "{held:?}");
+}
+
+#[tokio::test]
+async fn properties_of_a_gocd_server_are_set_before_work_is_asked_for() {
+    let server = FakeServer::start().await;
+    server.sets_properties("test.of.loops=a%20b test.of.loops.too=1");
+    let mut agent = Agent::in_state(&server, State::Idle).await;
+    agent.asks_for_work();
+    server.wait_for_calls("get_work", 1).await;
+    let asked = server.calls("latest-agent.status");
+    assert_eq!(asked[0].path, "/go/admin/latest-agent.status");
+    assert!(!asked[0].headers.contains_key("authorization"));
+    let value = |name: &str| Properties::of_process().get(name).map(str::to_owned);
+    assert_eq!(value("test.of.loops").as_deref(), Some("a b"));
+    // Later ones count, earlier ones stay, and a broken header changes nothing.
+    for text in ["test.of.loops=2", "broken"] {
+        server.sets_properties(text);
+        let seen = server.calls("latest-agent.status").len();
+        server.wait_for_calls("latest-agent.status", seen + 2).await;
+        assert_eq!(value("test.of.loops").as_deref(), Some("2"));
+        assert_eq!(value("test.of.loops.too").as_deref(), Some("1"));
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use journeyman_protocol::work::{self, Work};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::properties::refresh_properties;
 use crate::{
     job::folder::JobFolder,
     lifecycle::{Event, Lifecycle, State},
@@ -49,6 +50,9 @@ pub async fn ask_for_work(session: &Session, lifecycle: &Lifecycle, settings: &S
         if waited.unwrap_or(true) {
             lifecycle.apply(Event::AskingEnded);
             return;
+        }
+        if !session.remoting().is_journeyman() {
+            refresh_properties(session).await;
         }
         let mut round = ask(session, lifecycle, settings, &mut failures).await;
         if round == Round::Nothing && !session.remoting().is_journeyman() {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use journeyman_host::properties::Properties;
 use journeyman_protocol::{remoting::AgentInstruction, work::BuildWork};
 use tokio::{
     sync::{mpsc, watch},
@@ -179,8 +180,8 @@ async fn run_job(agent: &Agent, run: &Run, work: Box<BuildWork>, instructions: I
         work: *work,
         runtime_info: agent.session.runtime_info(&State::Idle),
         server: agent.session.server_connection(),
-        console_interval_ms: u64::try_from(agent.settings.console_interval.as_millis())
-            .unwrap_or(u64::MAX),
+        console_interval_ms: u64::try_from(console_interval().as_millis()).unwrap_or(u64::MAX),
+        properties: Properties::from_server(),
     };
     let started = start::start(&agent.session.workdir, &agent.reaper, &run.folder, &input).await;
     // The document is large, and the runner has it now.
@@ -197,6 +198,11 @@ async fn run_job(agent: &Agent, run: &Run, work: Box<BuildWork>, instructions: I
             dispose(&agent.session, &run.folder, false);
         }
     }
+}
+
+/// GoCD: read for each job anew, so that what the server has set since the start counts.
+fn console_interval() -> Duration {
+    Settings::from_properties(&Properties::of_process()).console_interval
 }
 
 /// Follows a runner that an earlier agent has started; only concludes the job if it is dead.

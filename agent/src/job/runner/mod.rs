@@ -80,6 +80,7 @@ pub fn run(folder: &Path, input: RunnerInput) -> ExitCode {
 }
 
 fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
+    input.properties.clone().set_in_process();
     let system = |action| move |source: io::Error| SetUpError::System { action, source };
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|errno| system("become the parent of a job's orphans")(errno.into()))?;
