@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     case::Case,
     diff,
+    differences::Meant,
     order::Rules,
     recording::{
         ConsoleDigest, ConsolePut, FileKind, LeftFile, Line, Order, Recording, Request, Upload,
@@ -26,10 +27,16 @@ const FREE: &str = "<free>";
 const OF_ITS_BODY: &str = "<length of the body>";
 
 /// Everything that differs.
-pub(super) fn compare(case: &Case, expected: Recording, got: Recording) -> Vec<Finding> {
+pub(super) fn compare(
+    case: &Case,
+    mut expected: Recording,
+    got: Recording,
+    meant: &Meant<'_>,
+) -> Vec<Finding> {
     let rules = Rules::of(&case.job.work);
     let mut findings = Vec::new();
-    findings.extend(console(&rules, &expected, &got));
+    findings.extend(console(&rules, &mut expected, &got, meant));
+    meant.results(&mut expected, &got);
     findings.extend(requests(case, &rules, &expected, &got));
     findings.extend(console_put(expected.console_put, got.console_put));
     findings.extend(values("result", &expected.result, &got.result));
@@ -37,7 +44,12 @@ pub(super) fn compare(case: &Case, expected: Recording, got: Recording) -> Vec<F
     findings
 }
 
-fn console(rules: &Rules, expected: &Recording, got: &Recording) -> Option<Finding> {
+fn console(
+    rules: &Rules,
+    expected: &mut Recording,
+    got: &Recording,
+    meant: &Meant<'_>,
+) -> Option<Finding> {
     if expected.console_digest.is_some() || got.console_digest.is_some() {
         return digests(
             expected.console_digest.as_ref(),
@@ -45,14 +57,21 @@ fn console(rules: &Rules, expected: &Recording, got: &Recording) -> Option<Findi
         );
     }
     let order = expected.order;
-    let sorted = |lines: &[Line]| {
-        let mut lines = lines.iter().map(Line::shown).collect();
-        rules.sort_lines(&mut lines, order);
-        lines
-    };
-    let (expected_lines, mut got_lines) = (sorted(&expected.console), sorted(&got.console));
+    let shown = |lines: &[Line]| lines.iter().map(Line::shown).collect::<Vec<_>>();
+    let (mut expected_lines, mut got_lines) = (shown(&expected.console), shown(&got.console));
+    meant.mask(&mut expected_lines, &got_lines);
+    rules.sort_lines(&mut expected_lines, order);
+    rules.sort_lines(&mut got_lines, order);
     if was_answered_with_500(expected) {
         accept_other_clients_text(&expected_lines, &mut got_lines);
+    }
+    let recorded = expected_lines.len();
+    meant.console(&mut expected_lines, &got_lines, order);
+    let fewer = recorded.saturating_sub(expected_lines.len());
+    for request in &mut expected.requests {
+        if let Some(lines) = &mut request.console_lines_before {
+            *lines = lines.saturating_sub(fewer);
+        }
     }
     let section = format!("console ({order:?})");
     if order == Order::Lost {

@@ -10,6 +10,8 @@
 mod agent;
 mod case;
 mod compare;
+#[cfg(test)]
+mod compare_tests;
 mod diff;
 mod differences;
 mod normalise;

@@ -147,9 +147,10 @@ fn attempt(
     let mut sandbox = Sandbox::prepare(&case.job)?;
     let got = record(case, &sandbox);
     let findings = got.map(|got| {
-        let mut expected = case.expected.clone();
-        *meant = options.differences.apply(case, &mut expected, &got);
-        compare::compare(case, expected, got)
+        let meant_here = options.differences.of(case, sandbox.path());
+        let findings = compare::compare(case, case.expected.clone(), got, &meant_here);
+        *meant = meant_here.met();
+        findings
     });
     if options.keep && findings.as_ref().map_or(true, |found| !found.is_empty()) {
         sandbox.keep();

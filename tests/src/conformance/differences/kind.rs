@@ -1,0 +1,75 @@
+//! The kind of a case.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Pattern;
+use crate::conformance::case::Case;
+
+/// What has to be true of a case; all that is given.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kind {
+    /// A variable of the job has no value (not an empty one).
+    #[serde(default)]
+    variable_without_value: bool,
+    /// The agent's `PATH` has no program of this name.
+    program_missing: Option<String>,
+    /// A command line of a task, or its script, is like this.
+    a_command: Option<Pattern>,
+    /// There are values to hide: of secure variables, secret parameters or materials.
+    #[serde(default)]
+    secrets: bool,
+}
+
+impl Kind {
+    /// Whether a case that was run in this sandbox is of this kind.
+    pub(super) fn is(&self, case: &Case, sandbox: &Path) -> bool {
+        let work = &case.job.work;
+        (!self.variable_without_value
+            || variables(work).any(|variable| variable["value"].is_null()))
+            && self.program_missing.as_ref().is_none_or(|name| {
+                let path = case.job.agent_environment.get("PATH");
+                let path = path.map_or("", String::as_str);
+                !is_in(path, name, sandbox)
+            })
+            && self.a_command.as_ref().is_none_or(|pattern| {
+                let mut commands = commands(work).into_iter();
+                commands.any(|command| pattern.is_match(&command))
+            })
+            && (!self.secrets || !super::masked::Secrets::of(work).is_empty())
+    }
+}
+
+/// The variables of a job.
+pub(super) fn variables(work: &Value) -> impl Iterator<Item = &Value> {
+    let properties = work.pointer("/assignment/initialContext/properties");
+    properties.and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The command and the arguments of each task, each in one text.
+fn commands(work: &Value) -> Vec<String> {
+    let builders = work.pointer("/assignment/builders");
+    let builders = builders.and_then(Value::as_array).into_iter().flatten();
+    builders
+        .map(|builder| {
+            let mut words = vec![builder["command"].as_str().unwrap_or_default()];
+            match &builder["args"] {
+                Value::String(text) => words.push(text),
+                Value::Array(list) => words.extend(list.iter().filter_map(Value::as_str)),
+                _ => {}
+            }
+            words.join(" ")
+        })
+        .collect()
+}
+
+fn is_in(path: &str, name: &str, sandbox: &Path) -> bool {
+    let path = path.replace("${SANDBOX}", &sandbox.to_string_lossy());
+    path.split(':').any(|folder| {
+        let program = fs::metadata(Path::new(folder).join(name));
+        program.is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    })
+}
