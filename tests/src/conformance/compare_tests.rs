@@ -110,6 +110,9 @@ fn list<'a>(document: &'a mut Value, name: &str) -> &'a mut Vec<Value> {
     document[name].as_array_mut().unwrap()
 }
 
+/// What an agent does otherwise.
+type Change = fn(&mut Value);
+
 const NOTHING: [&str; 0] = [];
 
 #[test]
@@ -121,7 +124,7 @@ fn the_same_is_no_difference() {
 
 #[test]
 fn every_line_counts_in_every_order() {
-    let changes: &[fn(&mut Value)] = &[
+    let changes: &[Change] = &[
         |ours| ours["console"][2] = "&1|<T> One".into(),
         |ours| ours["console"][0] = "##|<T> [go] Job started: <date>".into(),
         |ours| ours["console"][5] = "ex|<T> [go] Job completed y".into(),
@@ -172,7 +175,7 @@ fn a_very_long_console_is_compared_by_its_digest() {
 
 #[test]
 fn requests_may_not_be_missing_more_or_elsewhere() {
-    let changes: &[fn(&mut Value)] = &[
+    let changes: &[Change] = &[
         |ours| drop(list(ours, "requests").remove(4)),
         |ours| {
             let again = ours["requests"][2].clone();
@@ -187,7 +190,7 @@ fn requests_may_not_be_missing_more_or_elsewhere() {
         assert_eq!(sections("exact", change), ["requests"]);
     }
     // Before and after the job, and inside of one rule.
-    let others: &[fn(&mut Value)] = &[
+    let others: &[Change] = &[
         |ours| {
             let again = ours["requests"][1].clone();
             list(ours, "requests").insert(1, again);
@@ -208,7 +211,7 @@ fn every_part_of_a_request_counts() {
     let cookie = "request get_cookie";
     let a = "request POST /remoting/files/web/1/build/1/unit/d";
     let report = "request POST /remoting/api/agent/report_completed Passed";
-    let changes: &[(&str, fn(&mut Value))] = &[
+    let changes: &[(&str, Change)] = &[
         (cookie, |ours| ours["requests"][0]["body"]["x"] = 1.into()),
         (a, |ours| {
             ours["requests"][4]["headers"]["X-Other"] = "1".into()
@@ -286,7 +289,7 @@ fn the_text_about_an_answer_of_500_is_free() {
 
 #[test]
 fn the_first_upload_of_lines_the_result_and_what_is_left_count() {
-    let changes: &[(&str, fn(&mut Value))] = &[
+    let changes: &[(&str, Change)] = &[
         ("console_put", |ours| ours["console_put"] = Value::Null),
         ("console_put", |ours| {
             ours["console_put"]["query"] = "".into()
