@@ -10,7 +10,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use tracing::{Event, Subscriber};
@@ -113,6 +113,17 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
+/// Takes out of a text what must not be in a log.
+type Hide = Box<dyn Fn(&str) -> String + Send + Sync>;
+
+static HIDE: OnceLock<Hide> = OnceLock::new();
+
+/// From now on what is secret to this process is taken out of each event: a net below the types
+/// that hide themselves, for what the system and other programs say. Only the first call counts.
+pub fn hide_secrets(hide: impl Fn(&str) -> String + Send + Sync + 'static) {
+    let _ = HIDE.set(Box::new(hide));
+}
+
 /// The form of a line: time in UTC, level, place in the code, text and fields.
 struct Line;
 
@@ -129,6 +140,9 @@ where
     ) -> fmt::Result {
         let mut text = String::new();
         context.format_fields(Writer::new(&mut text), event)?;
+        if let Some(hide) = HIDE.get() {
+            text = hide(&text);
+        }
         let about = event.metadata();
         let now = jiff::Timestamp::now();
         writeln!(
@@ -282,6 +296,25 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.contains("two\\nlines path=\"a\\nb\""), "{text}");
+    }
+
+    #[test]
+    fn what_is_secret_is_not_in_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let layer = tracing_subscriber::fmt::layer()
+            .event_format(Line)
+            .with_ansi(false)
+            .with_writer(Sink {
+                file: Mutex::new(RotatingFile::open(&path).unwrap()),
+                terminal: Terminal::Silent,
+            });
+        hide_secrets(|text| text.replace("hunter2", "******"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!(command = "x hunter2", "said hunter2");
+        });
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("said ****** command=\"x ******\""), "{text}");
     }
 
     #[test]

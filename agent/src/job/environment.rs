@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 
 use journeyman_protocol::environment::EnvironmentVariableContext;
 
-use super::masking::Mask;
-
 /// What the console shows in the place of a secure value.
 const HIDDEN: &str = "********";
 
@@ -45,14 +43,13 @@ impl Environment {
         Self { variables }
     }
 
-    /// Hides the secure values, also those that a later variable overrides.
-    pub(crate) fn mask(&self) -> Mask {
-        Mask::new(
-            self.variables
-                .iter()
-                .filter(|variable| variable.secure)
-                .map(|variable| variable.value.clone()),
-        )
+    /// The secure values, also those that a later variable overrides.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        self.variables
+            .iter()
+            .filter(|variable| variable.secure)
+            .map(|variable| variable.value.clone())
+            .collect()
     }
 
     /// The lines that tell what is set; `inherited` says whether the agent's own environment has
@@ -95,6 +92,7 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::job::masking::Mask;
 
     fn environment(variables: Vec<EnvironmentVariable>) -> Environment {
         Environment::new(
@@ -119,7 +117,7 @@ mod tests {
             },
             EnvironmentVariable::plain("GO_SERVER_URL", "mine"),
         ]);
-        let mask = environment.mask();
+        let mask = Mask::new(environment.secrets());
         let lines: Vec<String> = environment
             .report(|name| name == "PATH")
             .iter()
@@ -154,6 +152,6 @@ mod tests {
             ..EnvironmentVariable::plain("A", "abc_{{SECRET:[id][u]}}@foo@{{SECRET:[id][p]}}_x")
         }]);
         assert_eq!(environment.overlay().get("A"), Some(&"abc_bob@foo@pw_x"));
-        assert_eq!(environment.mask().apply("abc_bob@foo@pw_x"), "******");
+        assert_eq!(environment.secrets(), ["abc_bob@foo@pw_x"]);
     }
 }

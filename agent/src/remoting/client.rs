@@ -131,9 +131,9 @@ impl RemotingClient {
             Err(error) => match work::find_job(&body) {
                 Some(job) => Ok(WorkAnswer::UnreadableJob {
                     job: Box::new(job),
-                    reason: error.to_string(),
+                    reason: without_value(&error.to_string()),
                 }),
-                None => Err(self.unreadable(action, error.to_string())),
+                None => Err(self.unreadable(action, without_value(&error.to_string()))),
             },
         }
     }
@@ -237,6 +237,20 @@ impl RemotingClient {
     }
 }
 
+/// What is wrong with a document, without the value that is: work is full of secrets.
+fn without_value(error: &str) -> String {
+    let Some((what, _)) = error.split_once("invalid ") else {
+        return error.to_owned();
+    };
+    // Serde's form: `invalid type: string "value", expected a boolean`.
+    match error.rsplit_once(", expected ") {
+        Some((_, expected)) => {
+            format!("{what}a member has not the form that is expected: {expected}")
+        }
+        None => format!("{what}a member has not the form that is expected"),
+    }
+}
+
 /// The token as a header value. One that no header can carry becomes an empty one, which the
 /// server answers like a wrong token: the agent then registers anew.
 fn bare(token: &Secret) -> HeaderValue {
@@ -244,4 +258,24 @@ fn bare(token: &Secret) -> HeaderValue {
         HeaderValue::from_str(token.expose()).unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use journeyman_protocol::work::Work;
+
+    use super::*;
+
+    #[test]
+    fn an_error_names_no_value() {
+        let work = r#"{"type":"BuildWork","assignment":{"fetchMaterials":"hunter2, expected"}}"#;
+        let error = gson::from_str::<Work>(work).unwrap_err().to_string();
+        assert!(error.contains("hunter2"), "{error}");
+        let shown = without_value(&error);
+        assert_eq!(
+            shown,
+            "BuildWork: a member has not the form that is expected: a boolean"
+        );
+        assert_eq!(without_value("missing field `x`"), "missing field `x`");
+    }
 }

@@ -13,6 +13,9 @@ use tokio::sync::watch;
 use super::{CROPPED, Charset, LineSplitter, MAX_LINE_CHARACTERS, lines::Line};
 use crate::job::{masking::Mask, spool::SpoolWriter};
 
+/// How GoCD's lines begin.
+const PREFIX: &str = "[go] ";
+
 /// Tells the local time for the lines; given from outside so that tests have their own.
 pub(crate) type WallClock = Arc<dyn Fn() -> Zoned + Send + Sync>;
 
@@ -20,6 +23,8 @@ pub(crate) type WallClock = Arc<dyn Fn() -> Zoned + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Console {
     shared: Arc<Shared>,
+    /// What the agent's own lines must not show.
+    secrets: Mask,
 }
 
 struct Shared {
@@ -37,7 +42,8 @@ pub(crate) struct Stream {
     tag: Tag,
     /// Stands before each line of the stream.
     lead: &'static str,
-    mask: Mask,
+    /// One after the other.
+    masks: [Mask; 2],
     splitter: LineSplitter,
     out: Vec<u8>,
 }
@@ -55,11 +61,34 @@ impl Console {
                 length,
                 broken: OnceLock::new(),
             }),
+            secrets: Mask::default(),
         }
     }
 
-    /// Adds a line; each line feed in the text begins another one of the same tag and time.
+    /// Hides these in the agent's own lines and in what programs of source control print.
+    pub(crate) fn hiding(self, secrets: Mask) -> Self {
+        Self { secrets, ..self }
+    }
+
+    /// Adds a line of the agent itself, without secrets; each line feed in the text begins another
+    /// one of the same tag and time.
+    ///
+    /// GoCD does not mask its own lines: a secret in a command or an error is there for all to
+    /// read.
     pub(crate) fn line(&self, tag: Tag, text: &str) {
+        match text.strip_prefix(PREFIX) {
+            Some(rest) => self.verbatim(tag, &format!("{PREFIX}{}", self.hide(rest))),
+            None => self.verbatim(tag, &self.hide(text)),
+        }
+    }
+
+    /// Text from outside, to be put into a line whose own words must stay as they are.
+    pub(crate) fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.secrets.apply(text)
+    }
+
+    /// Adds a line as it is: one that has no secret, or not any more.
+    pub(crate) fn verbatim(&self, tag: Tag, text: &str) {
         let time = self.now().time();
         let mut bytes = Vec::with_capacity(text.len() + 32);
         self.shared
@@ -78,11 +107,20 @@ impl Console {
 
     /// A stream of a task's output in the console's charset.
     pub(crate) fn stream(&self, tag: Tag, lead: &'static str, mask: Mask) -> Stream {
+        // What a task prints is masked as GoCD does, and by nothing else.
+        let own = matches!(tag, Tag::Prep | Tag::PrepErr);
         Stream {
             console: self.clone(),
             tag,
             lead,
-            mask,
+            masks: [
+                mask,
+                if own {
+                    self.secrets.clone()
+                } else {
+                    Mask::default()
+                },
+            ],
             splitter: LineSplitter::default(),
             out: Vec::new(),
         }
@@ -131,7 +169,7 @@ impl Stream {
         let Self {
             splitter,
             out,
-            mask,
+            masks,
             console,
             ..
         } = self;
@@ -141,7 +179,7 @@ impl Stream {
                 line,
                 charset,
                 console.shared.charset,
-                mask,
+                masks,
                 out,
                 &mut on_line,
             );
@@ -160,7 +198,7 @@ impl Stream {
         let Self {
             splitter,
             out,
-            mask,
+            masks,
             console,
             ..
         } = self;
@@ -170,7 +208,7 @@ impl Stream {
                 line,
                 charset,
                 console.shared.charset,
-                mask,
+                masks,
                 out,
                 &mut on_line,
             );
@@ -200,11 +238,11 @@ fn render(
     line: Line<'_>,
     from: Charset,
     to: Charset,
-    mask: &Mask,
+    masks: &[Mask; 2],
     out: &mut Vec<u8>,
     on_line: &mut impl FnMut(&str),
 ) {
-    let (text, more) = head_of(line, from, mask);
+    let (text, more) = head_of(line, from, masks);
     on_line(&text);
     out.extend_from_slice(prefix);
     match crop(&text, more) {
@@ -221,16 +259,19 @@ fn render(
 /// The masked text of a line, of a very long one only as much as is shown; and whether the line
 /// had more. Bytes may become three times as many when they are not text, so a line of the
 /// longest kind is not decoded as a whole.
-fn head_of<'a>(line: Line<'a>, charset: Charset, mask: &Mask) -> (Cow<'a, str>, bool) {
+fn head_of<'a>(line: Line<'a>, charset: Charset, masks: &[Mask; 2]) -> (Cow<'a, str>, bool) {
     let mut length = line.bytes.len().min(MAX_LINE_CHARACTERS + 64 * 1024);
     loop {
         let all = length == line.bytes.len();
         let more = line.truncated || !all;
-        let mut text = masked(charset.decode(&line.bytes[..length]), mask);
+        let mut text = masks
+            .iter()
+            .fold(charset.decode(&line.bytes[..length]), masked);
         if more {
             // What was cut off may have been the rest of a secret, or of a character: then the
             // beginning of it must not be shown either.
-            let unsure = mask.longest() + '\u{fffd}'.len_utf8();
+            let longest = masks.iter().map(Mask::longest).max().unwrap_or(0);
+            let unsure = longest + '\u{fffd}'.len_utf8();
             let end = text.floor_char_boundary(text.len().saturating_sub(unsure));
             text.to_mut().truncate(end);
         }

@@ -158,17 +158,17 @@ impl Shared {
                 else {
                     return;
                 };
-                let description = tasks::description(on_cancel);
-                self.console.line(
+                let description = self.console.hide(tasks::description(on_cancel));
+                self.console.verbatim(
                     Tag::CancelTaskStart,
                     &format!("[go] On Cancel Task: {description}"),
                 );
                 if tasks::run(on_cancel, &context).passed {
                     self.console
-                        .line(Tag::CancelTaskPass, "[go] On Cancel Task completed");
+                        .verbatim(Tag::CancelTaskPass, "[go] On Cancel Task completed");
                 } else {
                     self.console
-                        .line(Tag::CancelTaskFail, "[go] On Cancel Task failed");
+                        .verbatim(Tag::CancelTaskFail, "[go] On Cancel Task failed");
                 }
                 // An empty on-cancel is somebody's wish to let the task come to its end.
                 if !matches!(on_cancel, Builder::NullBuilder(_)) {
@@ -220,10 +220,10 @@ impl KillAll for ChildProcesses {
     fn kill_all(&self) {
         if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
             self.console
-                .line(Tag::Notice, "[go] Attempting to kill child processes.");
+                .verbatim(Tag::Notice, "[go] Attempting to kill child processes.");
             signal_descendants(own_pid(), Signal::SIGTERM);
         } else {
-            self.console.line(
+            self.console.verbatim(
                 Tag::Notice,
                 "[go] Attempting to force kill child processes.",
             );

@@ -19,6 +19,7 @@ use journeyman_host::{
     arguments::{ConnectionArguments, InvalidArguments},
     connection::{Connection, ConnectionError},
     lock::{Lock, LockError},
+    logging,
     workdir::{WorkDir, WorkDirError},
 };
 use journeyman_protocol::agent::RuntimeStatus;
@@ -30,6 +31,7 @@ use super::{
     containment::Children,
     folder::JobFolder,
     journal::{Event, JournalWriteError, JournalWriter, Started},
+    masking::Masks,
     server::JobServer,
     spool::{SpoolError, SpoolWriter},
     streaming::{ConsoleSender, Streaming},
@@ -84,6 +86,9 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
     let system = |action| move |source: io::Error| SetUpError::System { action, source };
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|errno| system("become the parent of a job's orphans")(errno.into()))?;
+    let masks = Masks::of(&input.work.assignment);
+    let hidden = masks.own.clone();
+    logging::hide_secrets(move |text| hidden.apply(text).into_owned());
     let workdir = WorkDir::current()?;
     let folder = JobFolder::new(folder);
     let _lock = Lock::acquire(&folder.lock(), Duration::ZERO)?;
@@ -109,7 +114,8 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
         spool,
         Charset::for_name(&charset_name),
         Arc::new(Zoned::now),
-    );
+    )
+    .hiding(masks.own);
     runtime.block_on(async {
         let (link, instructions) = Link::open(
             &folder,
@@ -138,6 +144,7 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
             server_url: input.server.configured_url,
             server,
             console,
+            mask: masks.output,
             streaming: &streaming,
             children,
             cancel,

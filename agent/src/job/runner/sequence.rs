@@ -29,6 +29,7 @@ use crate::job::{
     containment::Children,
     environment::Environment,
     journal::Event,
+    masking::Mask,
     materials::{self, MaterialContext, delete_content},
     server::{CallError, JobServer},
     streaming::Streaming,
@@ -56,6 +57,8 @@ pub(super) struct Job<'a> {
     pub(super) server_url: String,
     pub(super) server: JobServer,
     pub(super) console: Console,
+    /// What tasks must not show.
+    pub(super) mask: Mask,
     pub(super) streaming: &'a Streaming,
     pub(super) children: Children,
     pub(super) cancel: Cancel,
@@ -201,13 +204,12 @@ impl Job<'_> {
             );
         }
         let environment = Environment::new(&self.server_url, &self.assignment.initial_context);
-        let mask = environment.mask();
         let mut lines = environment.report(|name| std::env::var_os(name).is_some());
         if let Some(last) = lines.last_mut() {
             last.push('\n');
         }
         for line in lines {
-            self.console.line(Tag::Prep, &mask.apply(&line));
+            self.console.verbatim(Tag::Prep, &self.mask.apply(&line));
         }
         Ok(Arc::new(environment))
     }
@@ -249,7 +251,7 @@ impl Job<'_> {
     async fn build(&self, environment: Arc<Environment>) -> Result<JobResult, JobError> {
         let context = TaskContext {
             console: self.console.clone(),
-            mask: environment.mask(),
+            mask: self.mask.clone(),
             environment,
             children: self.children.clone(),
             root: self.root.clone(),
@@ -347,8 +349,9 @@ impl Job<'_> {
         self.link.runtime_status()
     }
 
+    /// A line of what everybody knows: names, places, results.
     fn line(&self, tag: Tag, text: fmt::Arguments<'_>) {
-        self.console.line(tag, &text.to_string());
+        self.console.verbatim(tag, &text.to_string());
     }
 
     /// Which job on which machine and where, as lines have it.

@@ -34,10 +34,8 @@ pub(super) fn run_all(builders: &[Builder], context: &TaskContext, cancel: &Canc
             break;
         }
         let console = &context.console;
-        console.line(
-            Tag::TaskStart,
-            &format!("[go] Task: {}", tasks::description(builder)),
-        );
+        let description = console.hide(tasks::description(builder));
+        console.verbatim(Tag::TaskStart, &format!("[go] Task: {description}"));
         let outcome = tasks::run(builder, &context);
         cancel.in_nothing();
         if !outcome.passed {
@@ -62,7 +60,7 @@ fn status_line(console: &Console, outcome: Outcome, milliseconds: u128, cancelle
     let code = outcome
         .exit_code
         .map_or(String::new(), |code| format!(" (exit code: {code})"));
-    console.line(
+    console.verbatim(
         if cancelled { Tag::TaskCancelled } else { tag },
         &format!("[go] Task status: {word} ({milliseconds} ms){code}"),
     );

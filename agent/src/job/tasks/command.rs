@@ -53,7 +53,7 @@ pub(crate) fn run(task: &ExecTask<'_>, context: &TaskContext) -> Outcome {
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                command = task.command,
+                command = %context.console.hide(task.command),
                 "Task was not started"
             );
             print_start_failure(task, context);
@@ -153,8 +153,11 @@ fn print_start_failure(task: &ExecTask<'_>, context: &TaskContext) {
         "[Debug Information] Environment variable PATH: {}",
         search_path().display()
     );
-    context.console.line(Tag::Err, &context.mask.apply(&first));
-    context.console.line(Tag::Err, &context.mask.apply(&second));
+    for text in [first, second] {
+        context
+            .console
+            .verbatim(Tag::Err, &context.mask.apply(&text));
+    }
 }
 
 /// The path without `.` and empty parts, as people write it.

@@ -106,7 +106,8 @@ pub(crate) fn run(builder: &Builder, context: &TaskContext) -> Outcome {
             ),
             Err(error) => {
                 // GoCD prints nothing here, and neither do we: the status line tells.
-                tracing::warn!(%error, "Task was not started");
+                let error = error.to_string();
+                tracing::warn!(error = %context.console.hide(&error), "Task was not started");
                 Outcome::FAILED
             }
         },
