@@ -6,6 +6,7 @@ mod bad_input;
 mod cancel;
 mod gocd_server;
 mod kill_nine;
+mod secrets;
 mod stop;
 mod trust;
 mod whole_run;
