@@ -1,4 +1,4 @@
-//! The console spool: one file per job that holds exactly the bytes to be sent to the server.
+//! The console spool: one file per job that holds what is to be sent to the server, in UTF-8.
 //!
 //! A line is in the file as soon as it is written: nothing is held back in memory, so what a job
 //! printed survives the death of its runner. An offset into the file is an offset into the job's

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    console::{Charset, text_of},
     server::{CallError, ConsoleAnswer, JobServer},
     spool::{MAX_CHUNK, SpoolError, SpoolReader},
 };
@@ -28,7 +29,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub struct ConsoleSender {
     reader: SpoolReader,
     server: JobServer,
-    charset: String,
+    /// What the server calls the charset of the job's console.
+    charset_name: String,
+    charset: Charset,
     offset: u64,
 }
 
@@ -70,7 +73,7 @@ pub struct StillRefused;
 
 impl ConsoleSender {
     /// A sender for the spool at `path` whose first `offset` bytes the server has. `charset` is
-    /// the name of the charset it is written in.
+    /// the name of the charset that the server wants.
     ///
     /// # Errors
     /// When the spool cannot be opened.
@@ -83,7 +86,8 @@ impl ConsoleSender {
         Ok(Self {
             reader: SpoolReader::open(path)?,
             server,
-            charset: charset.to_owned(),
+            charset_name: charset.to_owned(),
+            charset: Charset::for_name(charset),
             offset,
         })
     }
@@ -105,10 +109,14 @@ impl ConsoleSender {
                 return Ok(false);
             }
             let end = self.offset + chunk.len() as u64;
+            let chunk = match self.charset {
+                Charset::Utf8 => chunk,
+                charset => charset.encode(&text_of(&chunk)).into_owned(),
+            };
             let used = self.server.credentials();
             let answer = self
                 .server
-                .put_console(self.offset, chunk, &self.charset)
+                .put_console(self.offset, chunk, &self.charset_name)
                 .await;
             match answer {
                 // Made once more with the agent's new token.

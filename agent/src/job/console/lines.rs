@@ -1,10 +1,7 @@
 //! Cutting a stream of bytes into lines, in bounded memory whatever comes.
 
-use super::MAX_LINE_CHARACTERS;
-
-/// Most bytes kept of one line: four bytes are the longest character, and the rest is room for
-/// text that masking makes shorter before the line is cropped to its limit in characters.
-const MAX_LINE_BYTES: usize = 4 * MAX_LINE_CHARACTERS + 64 * 1024;
+/// Room for text that masking makes shorter before the line is cropped.
+const ROOM: usize = 64 * 1024;
 
 /// One line as it was cut out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +12,10 @@ pub(crate) struct Line<'a> {
 }
 
 /// Splits at `\n`, `\r` and `\r\n`, across the borders of reads. The last line may lack its end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LineSplitter {
+    /// Most bytes kept of one line.
+    most: usize,
     partial: Vec<u8>,
     truncated: bool,
     /// The byte before was `\r`: a `\n` now belongs to it.
@@ -26,6 +25,23 @@ pub(crate) struct LineSplitter {
 }
 
 impl LineSplitter {
+    /// Keeps enough of each line to show this many characters of it.
+    pub(crate) fn new(longest_line: usize) -> Self {
+        Self {
+            // Four bytes are the longest character.
+            most: 4 * longest_line + ROOM,
+            partial: Vec::new(),
+            truncated: false,
+            after_return: false,
+            open: false,
+        }
+    }
+
+    /// Whether a line has begun and not ended.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Takes the next bytes and gives each line that ends in them.
     pub(crate) fn push(&mut self, mut bytes: &[u8], mut emit: impl FnMut(Line<'_>)) {
         if bytes.is_empty() {
@@ -45,7 +61,7 @@ impl LineSplitter {
                 });
                 self.reset();
             } else {
-                let kept = line.len().min(MAX_LINE_BYTES);
+                let kept = line.len().min(self.most);
                 emit(Line {
                     bytes: &line[..kept],
                     truncated: kept < line.len(),
@@ -75,7 +91,7 @@ impl LineSplitter {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        let room = MAX_LINE_BYTES - self.partial.len();
+        let room = self.most - self.partial.len();
         let kept = bytes.len().min(room);
         self.partial.extend_from_slice(&bytes[..kept]);
         self.truncated |= kept < bytes.len();
@@ -91,7 +107,7 @@ impl LineSplitter {
 }
 
 fn find_end(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|b| *b == b'\n' || *b == b'\r')
+    memchr::memchr2(b'\n', b'\r', bytes)
 }
 
 #[cfg(test)]
@@ -99,8 +115,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const LONGEST: usize = 1_000_000;
+
     fn split(chunks: &[&[u8]]) -> Vec<String> {
-        let mut splitter = LineSplitter::default();
+        let mut splitter = LineSplitter::new(LONGEST);
         let mut lines = Vec::new();
         let mut take =
             |line: Line<'_>| lines.push(String::from_utf8_lossy(line.bytes).into_owned());
@@ -124,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_stays_bounded() {
-        let mut splitter = LineSplitter::default();
+        let mut splitter = LineSplitter::new(LONGEST);
         for _ in 0..100 {
             splitter.push(&[b'x'; 100_000], |_| panic!("no line has ended"));
         }
@@ -132,7 +150,7 @@ mod tests {
         splitter.push(b"\n", |line| {
             seen = Some((line.bytes.len(), line.truncated))
         });
-        assert_eq!(seen, Some((MAX_LINE_BYTES, true)));
+        assert_eq!(seen, Some((4 * LONGEST + ROOM, true)));
     }
 
     proptest! {

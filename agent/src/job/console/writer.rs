@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    io::Write as _,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -10,7 +9,10 @@ use jiff::Zoned;
 use journeyman_protocol::console::{Tag, format_line};
 use tokio::sync::watch;
 
-use super::{CROPPED, Charset, LineSplitter, MAX_LINE_CHARACTERS, lines::Line};
+use super::{
+    CROPPED, Charset, LONGEST_LINE, LONGEST_LINE_EVER, LineSplitter, charset::Decoder, lines::Line,
+    text_of,
+};
 use crate::job::{masking::Mask, spool::SpoolWriter};
 
 /// How GoCD's lines begin.
@@ -25,6 +27,7 @@ pub(crate) struct Console {
     shared: Arc<Shared>,
     /// What the agent's own lines must not show.
     secrets: Mask,
+    longest_line: usize,
 }
 
 struct Shared {
@@ -44,6 +47,7 @@ pub(crate) struct Stream {
     lead: &'static str,
     /// One after the other.
     masks: [Mask; 2],
+    decoder: Option<Decoder>,
     splitter: LineSplitter,
     out: Vec<u8>,
 }
@@ -62,6 +66,15 @@ impl Console {
                 broken: OnceLock::new(),
             }),
             secrets: Mask::default(),
+            longest_line: LONGEST_LINE,
+        }
+    }
+
+    /// Crops the lines of programs at this many characters instead of GoCD's [`LONGEST_LINE`].
+    pub(crate) fn cropping_at(self, characters: usize) -> Self {
+        Self {
+            longest_line: characters.clamp(CROPPED.len(), LONGEST_LINE_EVER),
+            ..self
         }
     }
 
@@ -90,11 +103,7 @@ impl Console {
     /// Adds a line as it is: one that has no secret, or not any more.
     pub(crate) fn verbatim(&self, tag: Tag, text: &str) {
         let time = self.now().time();
-        let mut bytes = Vec::with_capacity(text.len() + 32);
-        self.shared
-            .charset
-            .encode_into(&format_line(tag, time, text), &mut bytes);
-        self.append(&bytes);
+        self.append(format_line(tag, time, text).as_bytes());
     }
 
     pub(crate) fn now(&self) -> Zoned {
@@ -121,7 +130,8 @@ impl Console {
                     Mask::default()
                 },
             ],
-            splitter: LineSplitter::default(),
+            decoder: None,
+            splitter: LineSplitter::new(self.longest_line),
             out: Vec::new(),
         }
     }
@@ -165,54 +175,54 @@ impl Stream {
     /// Takes bytes as they were read; `on_line` sees each finished line as it is shown, but for
     /// the crop of a very long one. All lines of one call are on the disk when it returns.
     pub(crate) fn push(&mut self, bytes: &[u8], charset: Charset, mut on_line: impl FnMut(&str)) {
+        self.take(bytes, charset, false, &mut on_line);
+    }
+
+    /// The stream has ended: what is left is the last line.
+    pub(crate) fn finish(&mut self, charset: Charset, mut on_line: impl FnMut(&str)) {
+        self.take(&[], charset, true, &mut on_line);
+    }
+
+    fn take(&mut self, bytes: &[u8], charset: Charset, last: bool, on_line: &mut impl FnMut(&str)) {
         let prefix = self.prefix();
         let Self {
+            decoder,
             splitter,
             out,
             masks,
             console,
             ..
         } = self;
-        splitter.push(bytes, |line| {
-            render(
-                &prefix,
-                line,
-                charset,
-                console.shared.charset,
-                masks,
-                out,
-                &mut on_line,
-            );
+        let decoder = decoder.get_or_insert_with(|| charset.decoder());
+        let bytes = decoder.decode(bytes, last);
+        // Most output has no secret: one look at all that was read, instead of one at each line.
+        // What began in an earlier read must be looked at as a whole.
+        let suspect = masks.iter().any(|mask| mask.may_change(&bytes));
+        let mut begun_before = splitter.is_open();
+        let mut show = |line: Line<'_>| {
+            let masks = (suspect || begun_before).then_some(&*masks);
+            begun_before = false;
+            let (text, more) = head_of(line, console.longest_line, masks);
+            on_line(&text);
+            out.extend_from_slice(&prefix);
+            match crop(&text, more, console.longest_line) {
+                Some(end) => {
+                    out.extend_from_slice(text[..end].as_bytes());
+                    out.extend_from_slice(CROPPED.as_bytes());
+                }
+                None => out.extend_from_slice(text.as_bytes()),
+            }
+            out.push(b'\n');
             // Very long lines must not pile up in memory.
             if out.len() > 1024 * 1024 {
                 console.append(out);
                 out.clear();
             }
-        });
-        self.write_out();
-    }
-
-    /// The stream has ended: what is left is the last line.
-    pub(crate) fn finish(&mut self, charset: Charset, mut on_line: impl FnMut(&str)) {
-        let prefix = self.prefix();
-        let Self {
-            splitter,
-            out,
-            masks,
-            console,
-            ..
-        } = self;
-        splitter.finish(|line| {
-            render(
-                &prefix,
-                line,
-                charset,
-                console.shared.charset,
-                masks,
-                out,
-                &mut on_line,
-            );
-        });
+        };
+        splitter.push(&bytes, &mut show);
+        if last {
+            splitter.finish(&mut show);
+        }
         self.write_out();
     }
 
@@ -233,49 +243,27 @@ impl Stream {
     }
 }
 
-fn render(
-    prefix: &[u8],
-    line: Line<'_>,
-    from: Charset,
-    to: Charset,
-    masks: &[Mask; 2],
-    out: &mut Vec<u8>,
-    on_line: &mut impl FnMut(&str),
-) {
-    let (text, more) = head_of(line, from, masks);
-    on_line(&text);
-    out.extend_from_slice(prefix);
-    match crop(&text, more) {
-        Some(end) => {
-            to.encode_into(&text[..end], out);
-            // Writing to a Vec cannot fail.
-            let _ = out.write_all(CROPPED.as_bytes());
-        }
-        None => to.encode_into(&text, out),
-    }
-    out.push(b'\n');
-}
-
 /// The masked text of a line, of a very long one only as much as is shown; and whether the line
 /// had more. Bytes may become three times as many when they are not text, so a line of the
-/// longest kind is not decoded as a whole.
-fn head_of<'a>(line: Line<'a>, charset: Charset, masks: &[Mask; 2]) -> (Cow<'a, str>, bool) {
-    let mut length = line.bytes.len().min(MAX_LINE_CHARACTERS + 64 * 1024);
+/// longest kind is not decoded as a whole. Without `masks` nothing in the line is secret.
+fn head_of<'a>(line: Line<'a>, longest: usize, masks: Option<&[Mask; 2]>) -> (Cow<'a, str>, bool) {
+    let mut length = line.bytes.len().min(longest + 64 * 1024);
     loop {
         let all = length == line.bytes.len();
         let more = line.truncated || !all;
-        let mut text = masks
-            .iter()
-            .fold(charset.decode(&line.bytes[..length]), masked);
+        let mut text = text_of(&line.bytes[..length]);
+        for mask in masks.into_iter().flatten() {
+            text = masked(text, mask);
+        }
         if more {
             // What was cut off may have been the rest of a secret, or of a character: then the
             // beginning of it must not be shown either.
-            let longest = masks.iter().map(Mask::longest).max().unwrap_or(0);
-            let unsure = longest + '\u{fffd}'.len_utf8();
+            let secret = masks.into_iter().flatten().map(Mask::longest).max();
+            let unsure = secret.unwrap_or(0) + '\u{fffd}'.len_utf8();
             let end = text.floor_char_boundary(text.len().saturating_sub(unsure));
             text.to_mut().truncate(end);
         }
-        if all || text.encode_utf16().nth(MAX_LINE_CHARACTERS).is_some() {
+        if all || text.encode_utf16().nth(longest).is_some() {
             return (text, more);
         }
         length = line.bytes.len().min(2 * length);
@@ -294,11 +282,11 @@ fn masked<'a>(text: Cow<'a, str>, mask: &Mask) -> Cow<'a, str> {
 
 /// Where a line that is too long is cut, so that it has exactly the limit's length in characters
 /// (UTF-16 units, as Java counts) with the text that says so.
-fn crop(text: &str, truncated: bool) -> Option<usize> {
-    if !truncated && text.len() <= MAX_LINE_CHARACTERS {
+fn crop(text: &str, truncated: bool, longest: usize) -> Option<usize> {
+    if !truncated && text.len() <= longest {
         return None;
     }
-    let keep = MAX_LINE_CHARACTERS - CROPPED.len();
+    let keep = longest - CROPPED.len();
     let mut units = 0;
     let mut end = text.len();
     for (at, c) in text.char_indices() {
@@ -307,7 +295,7 @@ fn crop(text: &str, truncated: bool) -> Option<usize> {
             end = at;
         }
         units = next;
-        if units > MAX_LINE_CHARACTERS {
+        if units > longest {
             return Some(end);
         }
     }
@@ -347,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_masked_and_encoded() {
+    fn streams_are_decoded_and_masked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console");
         let console = console(&path, "ISO-8859-1");
@@ -361,8 +349,8 @@ mod tests {
         stream.finish(charset, |line| seen.push(line.to_owned()));
         assert_eq!(seen, ["******é", "x", "last"]);
         assert_eq!(
-            std::fs::read(&path).unwrap(),
-            b"&1|09:05:07.003 ******\xe9\n&1|09:05:07.003 x\n&1|09:05:07.003 last\n"
+            std::fs::read_to_string(&path).unwrap(),
+            "&1|09:05:07.003 ******é\n&1|09:05:07.003 x\n&1|09:05:07.003 last\n"
         );
     }
 
@@ -373,7 +361,7 @@ mod tests {
         let console = console(&path, "utf-8");
         let charset = console.charset();
         let mut stream = console.stream(Tag::Out, "", Mask::new(["secret".to_owned()]));
-        let exact = "x".repeat(MAX_LINE_CHARACTERS);
+        let exact = "x".repeat(LONGEST_LINE);
         stream.push(exact.as_bytes(), charset, |_| {});
         stream.push(b"\n", charset, |_| {});
         stream.push(exact.as_bytes(), charset, |_| {});
@@ -388,9 +376,9 @@ mod tests {
             .map(|line| &line["&1|09:05:07.003 ".len()..])
             .collect();
         assert_eq!(lines[0], exact);
-        assert_eq!(lines[1].len(), MAX_LINE_CHARACTERS);
+        assert_eq!(lines[1].len(), LONGEST_LINE);
         assert!(lines[1].ends_with("xxx...[ cropped by GoCD ]"));
-        assert_eq!(lines[2].len(), MAX_LINE_CHARACTERS);
+        assert_eq!(lines[2].len(), LONGEST_LINE);
         assert!(lines[2].ends_with(CROPPED) && !lines[2].contains("sec"));
     }
 }
