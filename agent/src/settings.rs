@@ -32,6 +32,13 @@ pub struct Settings {
     pub console_interval: Duration,
     /// `go.agent.status.api.enabled`, `.bind.host` and `.bind.port`.
     pub status_api: Option<StatusApi>,
+    /// `journeyman.task.output.limit` (in seconds): how long a task waits, after its own process
+    /// has ended, for background processes that still hold its output. GoCD: for ever.
+    pub task_output_limit: Duration,
+    /// `journeyman.cancel.grace` (in seconds): how long processes get, at a cancel, between the
+    /// signal that asks them to end and the one that makes them. GoCD: only asks, until somebody
+    /// has the running tasks killed.
+    pub cancel_grace: Duration,
 }
 
 /// A growing pause.
@@ -72,6 +79,9 @@ impl Default for Settings {
                 host: "localhost".to_owned(),
                 port: 8152,
             }),
+            // Longer than anything that is meant to be waited for.
+            task_output_limit: Duration::from_secs(600),
+            cancel_grace: Duration::from_secs(10),
         }
     }
 }
@@ -115,6 +125,12 @@ impl Settings {
                         .parse("go.agent.status.api.bind.port")
                         .unwrap_or(default.port),
                 }),
+            task_output_limit: properties
+                .seconds("journeyman.task.output.limit")
+                .unwrap_or(default.task_output_limit),
+            cancel_grace: properties
+                .seconds("journeyman.cancel.grace")
+                .unwrap_or(default.cancel_grace),
             ..default
         }
     }
@@ -164,7 +180,8 @@ mod tests {
         let settings = Settings::from_properties(&Properties::from_startup_arguments(
             "-Xmx256m -Dagent.ping.interval=200 -Dagent.get.work.backOffMultiplier=0.1 \
              -Dagent.get.work.delay=50 -Dcruise.console.publish.interval=3 \
-             -Dgo.agent.status.api.bind.host=0.0.0.0 -Dgo.agent.status.api.bind.port=99999",
+             -Dgo.agent.status.api.bind.host=0.0.0.0 -Dgo.agent.status.api.bind.port=99999 \
+             -Djourneyman.task.output.limit=30",
         ));
         let status_api = settings.status_api.clone().unwrap();
         assert_eq!(
@@ -173,6 +190,7 @@ mod tests {
         );
         let off = Properties::from_startup_arguments("-Dgo.agent.status.api.enabled=no");
         assert_eq!(Settings::from_properties(&off).status_api, None);
+        assert_eq!(settings.task_output_limit, Duration::from_secs(30));
         assert_eq!(settings.ping_interval, Duration::from_millis(200));
         assert_eq!(settings.work_pauses.factor, 1.5);
         assert_eq!(settings.work_pauses.first, Duration::from_millis(50));

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cancel;
+mod control;
 mod gocd_server;
 mod kill_nine;
 mod secrets;

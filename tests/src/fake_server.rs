@@ -52,6 +52,15 @@ pub struct Told {
     pub refuse: BTreeMap<String, VecDeque<u16>>,
     /// What the next pings answer instead of `NONE`, until the agent is idle.
     pub instruction: Option<&'static str>,
+    /// Uploads are never answered.
+    pub holds_uploads: bool,
+    /// Jobs that were told to cancel count as ignored from then on, as with GoCD.
+    pub ignores_cancelled: bool,
+    /// The next ping that names a job is answered only when a console has this text, and then
+    /// with a cancel: which is late.
+    pub late_cancel_after: Option<&'static str>,
+    /// How many late cancels were answered.
+    pub late_cancels: usize,
     /// Bodies of the registrations.
     pub registrations: Vec<BTreeMap<String, String>>,
     /// Keys by which an elastic agent may register, each once.
@@ -67,6 +76,7 @@ pub struct Told {
     cookie: Option<String>,
     looked_for_work: bool,
     running: Option<u64>,
+    told_to_cancel: bool,
 }
 
 impl FakeServer {
@@ -187,6 +197,20 @@ async fn answer(State(state): State<Arc<Mutex<Told>>>, request: Request) -> Resp
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let holds_uploads = state.lock().expect("what to do").holds_uploads;
+    let is_upload = parts.method == Method::POST && path.starts_with("/go/remoting/files/");
+    if path.starts_with("/go/hang/") || (holds_uploads && is_upload) {
+        if is_upload {
+            state.lock().expect("the list").uploads.push(path);
+        }
+        return std::future::pending().await;
+    }
+    if path.ends_with("/agent/ping") && names_a_job(&body) {
+        let text = state.lock().expect("the text").late_cancel_after.take();
+        if let Some(text) = text {
+            return late_cancel(&state, text).await;
+        }
+    }
     let mut told = state.lock().expect("what the server was told");
     let refusal = told
         .refuse
@@ -235,6 +259,24 @@ async fn answer(State(state): State<Arc<Mutex<Told>>>, request: Request) -> Resp
             None => not_found(),
         },
         _ => not_found(),
+    }
+}
+
+fn names_a_job(ping: &[u8]) -> bool {
+    let ping: Value = serde_json::from_slice(ping).unwrap_or(Value::Null);
+    ping["agentRuntimeInfo"]["runtimeStatus"] == "Building"
+}
+
+async fn late_cancel(state: &Mutex<Told>, text: &str) -> Response {
+    loop {
+        {
+            let mut told = state.lock().expect("the consoles");
+            if told.consoles.values().any(|console| console.contains(text)) {
+                told.late_cancels += 1;
+                return "\"CANCEL\"".into_response();
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
 
@@ -288,8 +330,11 @@ impl Told {
                 self.instruction = None;
                 "\"NONE\"".to_owned()
             }
-            "ping" => format!("\"{}\"", self.instruction.unwrap_or("NONE")),
-            "is_ignored" => "false".to_owned(),
+            "ping" => {
+                self.told_to_cancel |= self.instruction.is_some();
+                format!("\"{}\"", self.instruction.unwrap_or("NONE"))
+            }
+            "is_ignored" => (self.ignores_cancelled && self.told_to_cancel).to_string(),
             "get_work" => self.find_work().to_string(),
             "report_completed" => {
                 self.running = None;
@@ -315,6 +360,7 @@ impl Told {
             return json!({ "type": "NoWork" });
         };
         self.looked_for_work = false;
+        self.told_to_cancel = false;
         self.running = work["assignment"]["jobIdentifier"]["buildId"].as_u64();
         work
     }

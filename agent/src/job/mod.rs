@@ -20,6 +20,7 @@ pub mod spool;
 pub mod streaming;
 
 mod artifacts;
+mod cancelled;
 mod console;
 mod containment;
 mod credentials;

@@ -21,7 +21,14 @@ const IDLE: Duration = Duration::from_millis(200);
 /// inherits every orphan of the job, and one that nobody waits for stays a zombie.
 #[derive(Clone, Default)]
 pub(crate) struct Children {
-    awaited: Arc<Mutex<HashSet<i32>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    awaited: HashSet<i32>,
+    /// No more children.
+    closed: bool,
 }
 
 impl Children {
@@ -42,14 +49,26 @@ impl Children {
     /// Starts a child; from its first instant on it is known as awaited.
     ///
     /// # Errors
-    /// What `start` fails with.
+    /// What `start` fails with; `Interrupted` after [`Self::close`].
     pub(crate) fn spawn(&self, start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
-        let mut awaited = self.awaited();
+        let mut known = self.known();
+        if known.closed {
+            return Err(io::Error::new(
+                io::ErrorKind::Interrupted,
+                "the job is being cancelled",
+            ));
+        }
         let child = start()?;
         if let Ok(pid) = i32::try_from(child.id()) {
-            awaited.insert(pid);
+            known.awaited.insert(pid);
         }
         Ok(child)
+    }
+
+    /// From now on no child is started: a checkout that is being ended must not go on with its
+    /// next command. Those started before are known when this returns.
+    pub(crate) fn close(&self) {
+        self.known().closed = true;
     }
 
     /// Waits for a child started by [`Self::spawn`] to end. Blocks.
@@ -59,7 +78,7 @@ impl Children {
     pub(crate) fn wait(&self, child: &mut Child) -> io::Result<ExitStatus> {
         let status = child.wait();
         if let Ok(pid) = i32::try_from(child.id()) {
-            self.awaited().remove(&pid);
+            self.known().awaited.remove(&pid);
         }
         status
     }
@@ -76,9 +95,9 @@ impl Children {
                     continue;
                 }
             };
-            let awaited = self.awaited();
-            if awaited.contains(&pid.as_raw()) {
-                drop(awaited);
+            let known = self.known();
+            if known.awaited.contains(&pid.as_raw()) {
+                drop(known);
                 // Its owner buries it in a moment.
                 std::thread::sleep(Duration::from_millis(2));
             } else {
@@ -87,7 +106,7 @@ impl Children {
         }
     }
 
-    fn awaited(&self) -> MutexGuard<'_, HashSet<i32>> {
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

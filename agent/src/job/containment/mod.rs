@@ -19,19 +19,20 @@ use nix::{
 pub(crate) use children::Children;
 pub(crate) use processes::{Process, Table};
 
-/// How long processes get between the signal that asks and the one that ends them.
-pub(crate) const GRACE: Duration = Duration::from_secs(10);
-
-/// Rounds of ending before giving up: a process in uninterruptible sleep cannot be ended by
-/// anyone, and must not hold up the job's report for ever.
-const ROUNDS: u32 = 250;
+/// How long to go on ending before giving up: a process in uninterruptible sleep cannot be ended
+/// by anyone, and must not hold up the job's report for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
 
+/// Every living descendant of this process.
+pub(crate) fn own_descendants(table: &Table) -> Vec<Process> {
+    // A process id is a pid_t, which is an i32.
+    table.descendants(i32::try_from(std::process::id()).unwrap_or_default())
+}
+
 /// Sends a signal to every living descendant there is now. Returns how many got it.
-pub(crate) fn signal_descendants(of: i32, signal: Signal) -> usize {
-    let table = Table::read();
-    table
-        .descendants(of)
+pub(crate) fn signal_descendants(signal: Signal) -> usize {
+    own_descendants(&Table::read())
         .into_iter()
         .filter(|process| send(*process, signal))
         .count()
@@ -39,24 +40,32 @@ pub(crate) fn signal_descendants(of: i32, signal: Signal) -> usize {
 
 /// Ends every descendant at once, again and again until none is left. Blocks for a few seconds at
 /// most; returns what is still there.
-pub(crate) fn end_descendants(of: i32) -> Vec<Process> {
-    end_all(|table| table.descendants(of))
+pub(crate) fn end_descendants() -> Vec<Process> {
+    end_all(own_descendants)
 }
 
 /// Ends all processes that `find` finds, until it finds no more. Blocks for a few seconds at most.
 pub(crate) fn end_all(find: impl Fn(&Table) -> Vec<Process>) -> Vec<Process> {
-    let mut left = find(&Table::read());
-    for _ in 0..ROUNDS {
-        if left.is_empty() {
-            break;
+    let deadline = Instant::now() + PATIENCE;
+    let mut known = HashSet::new();
+    let mut found_none = false;
+    loop {
+        let left = find(&Table::read());
+        // One that was forked while the table was read may be missing in it, but not in the next.
+        if (left.is_empty() && found_none) || Instant::now() >= deadline {
+            return left;
         }
-        for process in &left {
-            send(*process, Signal::SIGKILL);
+        found_none = left.is_empty();
+        let mut found_new = false;
+        for process in left {
+            found_new |= known.insert(process);
+            send(process, Signal::SIGKILL);
         }
-        std::thread::sleep(ROUND_PAUSE);
-        left = find(&Table::read());
+        // What forks all the time must be outrun.
+        if !found_none && !found_new {
+            std::thread::sleep(ROUND_PAUSE);
+        }
     }
-    left
 }
 
 /// Asks every process that `find` finds to end, waits up to `grace` for it, and ends the rest.
@@ -64,13 +73,12 @@ pub(crate) fn end_all(find: impl Fn(&Table) -> Vec<Process>) -> Vec<Process> {
 /// Blocks for that time.
 pub(crate) fn end_politely(grace: Duration, find: impl Fn(&Table) -> Vec<Process>) -> Vec<Process> {
     let deadline = Instant::now() + grace;
-    let mut asked = HashSet::new();
-    for process in find(&Table::read()) {
-        send(process, Signal::SIGTERM);
-        asked.insert(process);
-    }
+    let asked = find(&Table::read());
     if asked.is_empty() {
         return Vec::new();
+    }
+    for process in asked {
+        send(process, Signal::SIGTERM);
     }
     while Instant::now() < deadline {
         std::thread::sleep(ROUND_PAUSE);
@@ -84,7 +92,16 @@ pub(crate) fn end_politely(grace: Duration, find: impl Fn(&Table) -> Vec<Process
 /// Signals a process if it is still the one that was found: a process id alone may have been
 /// given to another one by now.
 fn send(process: Process, signal: Signal) -> bool {
-    Process::read(process.pid) == Some(process) && kill(Pid::from_raw(process.pid), signal).is_ok()
+    if Process::read(process.pid) != Some(process) {
+        return false;
+    }
+    let pid = Pid::from_raw(process.pid);
+    let sent = kill(pid, signal).is_ok();
+    if signal == Signal::SIGTERM {
+        // A stopped process does not hear that it should end.
+        let _ = kill(pid, Signal::SIGCONT);
+    }
+    sent
 }
 
 #[cfg(test)]
@@ -119,9 +136,67 @@ mod tests {
         wait_for("the tree has grown", || {
             Table::read().descendants(pid).len() >= 3
         });
-        assert!(signal_descendants(pid, Signal::SIGTERM) >= 3);
-        assert_eq!(end_descendants(pid), []);
+        assert_eq!(end_all(|table| table.descendants(pid)), []);
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        root.wait().unwrap();
+    }
+
+    #[test]
+    fn a_stopped_process_is_asked_as_well() {
+        let mut root = Command::new("sh")
+            .args([
+                "-c",
+                "sh -c 'trap \"exit 0\" TERM; kill -STOP $$; while :; do sleep 0.05; done'; wait",
+            ])
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(root.id()).unwrap();
+        let stopped = || {
+            Table::read().children(pid).iter().any(|child| {
+                std::fs::read_to_string(format!("/proc/{}/stat", child.pid))
+                    .is_ok_and(|stat| stat.contains(") T "))
+            })
+        };
+        wait_for("the child has stopped itself", stopped);
+        // Far more than it needs, so that it is not the second signal that ends it.
+        let grace = Duration::from_secs(600);
+        assert_eq!(end_politely(grace, |table| table.descendants(pid)), []);
+        root.wait().unwrap();
+    }
+
+    #[test]
+    fn what_forks_all_the_time_is_outrun() {
+        // Each generation starts the next and ends: there is always one, and never for long.
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("run");
+        // Not for ever: should this test fail, they end.
+        let run = "trap '' TERM\n[ $1 -gt 0 ] && setsid sh \"$0\" $(($1 - 1)) &\n";
+        std::fs::write(&script, run).unwrap();
+        let mut root = Command::new("sh")
+            .args(["-c", "for i in 1 2 3 4; do sh $0 20000 & done; sleep 1000"])
+            .arg(&script)
+            .env("JOURNEYMAN_TEST_RUNAWAY", folder.path())
+            .spawn()
+            .unwrap();
+        // The chains leave their root: what they are known by is what they inherit.
+        let mark = format!("JOURNEYMAN_TEST_RUNAWAY={}", folder.path().display());
+        let runaways = |table: &Table| -> Vec<Process> {
+            table
+                .all()
+                .filter(|process| {
+                    std::fs::read(format!("/proc/{}/environ", process.pid)).is_ok_and(|all| {
+                        all.split(|b| *b == 0).any(|entry| entry == mark.as_bytes())
+                    })
+                })
+                .collect()
+        };
+        let seen = std::cell::RefCell::new(HashSet::new());
+        wait_for("the chains run", || {
+            let now = runaways(&Table::read());
+            seen.borrow_mut().extend(now);
+            seen.borrow().len() > 20
+        });
+        assert_eq!(end_all(runaways), []);
         root.wait().unwrap();
     }
 

@@ -20,6 +20,7 @@ use journeyman_host::{
     connection::{Connection, ConnectionError},
     lock::{Lock, LockError},
     logging,
+    properties::Properties,
     workdir::{WorkDir, WorkDirError},
 };
 use journeyman_protocol::agent::RuntimeStatus;
@@ -36,6 +37,7 @@ use super::{
     spool::{SpoolError, SpoolWriter},
     streaming::{ConsoleSender, Streaming},
 };
+use crate::settings::Settings;
 use cancel::Cancel;
 use link::Link;
 
@@ -83,6 +85,7 @@ pub fn run(folder: &Path, input: RunnerInput) -> ExitCode {
 
 fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
     input.properties.clone().set_in_process();
+    let settings = Settings::from_properties(&Properties::of_process());
     let system = |action| move |source: io::Error| SetUpError::System { action, source };
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|errno| system("become the parent of a job's orphans")(errno.into()))?;
@@ -135,7 +138,13 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
             Duration::from_millis(input.console_interval_ms),
             move |offset| noted.note(&Event::Acknowledged { offset }),
         );
-        let cancel = Cancel::new(console.clone(), link.clone(), journal.clone());
+        let cancel = Cancel::new(
+            console.clone(),
+            link.clone(),
+            journal.clone(),
+            children.clone(),
+            settings.cancel_grace,
+        );
         let listening = tokio::spawn(cancel.clone().listen(instructions));
         let job = sequence::Job {
             root: workdir.root().to_owned(),
@@ -150,6 +159,7 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
             cancel,
             link,
             journal,
+            output_limit: settings.task_output_limit,
         };
         job.run().await;
         listening.abort();

@@ -64,6 +64,8 @@ pub(super) struct Job<'a> {
     pub(super) cancel: Cancel,
     pub(super) link: Link,
     pub(super) journal: Journal,
+    /// See [`TaskContext`].
+    pub(super) output_limit: Duration,
 }
 
 /// How the steps before the last report came out.
@@ -93,7 +95,7 @@ impl Job<'_> {
                 Ended::With(JobResult::Failed)
             }
         };
-        self.cancel.finished().await;
+        self.cancel.watched().acted().await;
         let left = blocking(|| end_what_is_left(GRACE_AT_END))
             .await
             .unwrap_or(0);
@@ -160,8 +162,21 @@ impl Job<'_> {
             Tag::Publish,
             format_args!("[go] Start to upload {}", self.place()),
         );
-        let published =
-            artifacts::publish(&self.assignment, &self.server, &self.console, &self.root).await;
+        let cancelled = self.cancel.watched();
+        let published = tokio::select! {
+            published = artifacts::publish(&self.assignment, &self.server, &self.console, &self.root) => {
+                published
+            }
+            // GoCD uploads all of it first, for as long as that takes. The result stays the same:
+            // the server has its own for a cancelled job.
+            () = cancelled.begun() => {
+                self.line(
+                    Tag::PublishErr,
+                    format_args!("[go] The job was cancelled: the rest is not uploaded."),
+                );
+                true
+            }
+        };
         Ok(Ended::With(if published {
             result
         } else {
@@ -237,7 +252,9 @@ impl Job<'_> {
             is_cancelled: Arc::new(move || cancel.has_begun()),
         };
         let revisions = self.assignment.material_revisions.clone();
-        self.cancel.in_materials();
+        if !self.cancel.enter_materials() {
+            return Ok(());
+        }
         let updated = blocking(move || materials::update(&revisions, &context)).await?;
         self.cancel.in_nothing();
         match updated {
@@ -256,6 +273,8 @@ impl Job<'_> {
             children: self.children.clone(),
             root: self.root.clone(),
             kill: Arc::new(ChildProcesses::new(self.console.clone())),
+            cancelled: self.cancel.watched(),
+            output_limit: self.output_limit,
         };
         let (builders, cancel) = (self.assignment.builders.clone(), self.cancel.clone());
         blocking(move || run_all(&builders, &context, &cancel)).await

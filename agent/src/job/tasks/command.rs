@@ -8,7 +8,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use journeyman_protocol::console::Tag;
@@ -19,11 +18,6 @@ use super::{
     output::{End, Pipe, Pumps},
     spawn::in_own_session,
 };
-
-/// How long a task waits, after its own process has ended, for background processes that still
-/// hold its output. GoCD waits for ever, so a forgotten daemon hangs its job; ten minutes are
-/// longer than anything that is meant to be waited for.
-const OUTPUT_LIMIT: Duration = Duration::from_secs(600);
 
 /// What an exec task runs.
 pub(crate) struct ExecTask<'a> {
@@ -102,13 +96,17 @@ fn execute(
     }
     let pumps = Pumps::start(pipes, context.console.charset());
     let status = context.children.wait(&mut child)?;
-    if pumps?.wait(OUTPUT_LIMIT) == End::GivenUp {
+    let limit = context.output_limit;
+    let end = pumps?.wait_unless(limit, || context.cancelled.has_ended_all());
+    // At a cancel there is nobody left who could be waited for.
+    if end == End::GivenUp && !context.cancelled.has_begun() {
         context.console.line(
             Tag::Err,
             &format!(
-                "[go] The task has ended, but a process it left behind still holds its output \
-                 after {} minutes. The job goes on without it.",
-                OUTPUT_LIMIT.as_secs() / 60
+                "[go] The task has ended, but a process that it left behind still holds its output \
+                 after {} seconds. The job goes on, and what that process prints from now on is not \
+                 shown. Redirect its output, or raise `journeyman.task.output.limit`.",
+                limit.as_secs()
             ),
         );
     }

@@ -6,11 +6,14 @@ mod executable;
 mod output;
 pub(crate) mod spawn;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use journeyman_protocol::{builder::Builder, console::Tag};
 
-use super::{console::Console, containment::Children, environment::Environment, masking::Mask};
+use super::{
+    cancelled::Cancelled, console::Console, containment::Children, environment::Environment,
+    masking::Mask,
+};
 use command::ExecTask;
 pub(crate) use {
     executable::find as find_executable,
@@ -27,6 +30,10 @@ pub(crate) struct TaskContext {
     /// The agent's working directory, absolute.
     pub(crate) root: PathBuf,
     pub(crate) kill: Arc<dyn KillAll>,
+    pub(crate) cancelled: Cancelled,
+    /// How long a task waits, after its own process has ended, for background processes that
+    /// still hold its output. GoCD waits for ever, so a forgotten daemon hangs its job.
+    pub(crate) output_limit: Duration,
 }
 
 /// Ends the processes of the job when a task of that kind asks for it.
