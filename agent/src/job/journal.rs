@@ -50,7 +50,7 @@ pub struct Started {
     /// As given to the runner, without the cookie.
     pub runtime_info: AgentRuntimeInfo,
     pub server: ServerConnection,
-    /// Charset that the spool is written in, as the server named it.
+    /// Charset that the server wants the console in, as it named it.
     pub console_charset: String,
 }
 

@@ -70,10 +70,15 @@ impl Console {
         }
     }
 
-    /// Crops the lines of programs at this many characters instead of GoCD's [`LONGEST_LINE`].
-    pub(crate) fn cropping_at(self, characters: usize) -> Self {
+    /// Crops the lines of programs at this many characters instead of GoCD's [`LONGEST_LINE`]; 0
+    /// or less is no limit but memory's.
+    pub(crate) fn cropping_at(self, characters: i64) -> Self {
+        let characters = match usize::try_from(characters) {
+            Ok(0) | Err(_) => LONGEST_LINE_EVER,
+            Ok(limit) => limit.clamp(CROPPED.len(), LONGEST_LINE_EVER),
+        };
         Self {
-            longest_line: characters.clamp(CROPPED.len(), LONGEST_LINE_EVER),
+            longest_line: characters,
             ..self
         }
     }
@@ -352,6 +357,51 @@ mod tests {
             std::fs::read_to_string(&path).unwrap(),
             "&1|09:05:07.003 ******é\n&1|09:05:07.003 x\n&1|09:05:07.003 last\n"
         );
+    }
+
+    #[test]
+    fn secrets_are_masked_wherever_reads_and_crops_cut_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        let console = console(&path, "utf-8").cropping_at(100);
+        let charset = console.charset();
+        let line = "a topsecret99 b dG9wc2VjcmV0OTk= c topsecret99\r\nclean\n";
+        for cut in 0..line.len() {
+            let mut stream = console.stream(Tag::Out, "", Mask::new(["topsecret99".to_owned()]));
+            stream.push(&line.as_bytes()[..cut], charset, |_| {});
+            stream.push(&line.as_bytes()[cut..], charset, |_| {});
+            // Cut by the crop, at each place in turn.
+            let mut long = "x".repeat(80 + cut % 30);
+            long.push_str("topsecret99topsecret99topsecret99\n");
+            stream.push(long.as_bytes(), charset, |_| {});
+            stream.finish(charset, |_| {});
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text.matches("a ****** b ****** c ******\n").count(),
+            line.len()
+        );
+        assert_eq!(text.matches(" clean\n").count(), line.len());
+        assert!(!text.contains("top") && !text.contains("99"), "{text}");
+    }
+
+    #[test]
+    fn lines_end_where_the_decoded_text_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        let console = console(&path, "UTF-16");
+        let mut stream = console.stream(Tag::Out, "", Mask::default());
+        let bytes: Vec<u8> = "ĊȊa\n€\r\nlast"
+            .encode_utf16()
+            .flat_map(u16::to_be_bytes)
+            .collect();
+        for byte in &bytes {
+            stream.push(&[*byte], console.charset(), |_| {});
+        }
+        stream.finish(console.charset(), |_| {});
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().map(|line| &line[16..]).collect();
+        assert_eq!(lines, ["ĊȊa", "€", "last"]);
     }
 
     #[test]

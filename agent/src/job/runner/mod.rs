@@ -28,7 +28,7 @@ use thiserror::Error;
 
 use super::{
     channel::{Phase, RunnerInput, RunnerStatus, ServerConnection},
-    console::{Charset, Console},
+    console::{Charset, Console, LONGEST_LINE},
     containment::Children,
     folder::JobFolder,
     journal::{Event, JournalWriteError, JournalWriter, Started},
@@ -40,6 +40,9 @@ use super::{
 use crate::settings::Settings;
 use cancel::Cancel;
 use link::Link;
+
+/// Property: characters of one line of a task that are shown; 0 or less is no limit but memory's.
+const LONGEST_LINE_PROPERTY: &str = "go.console.log.max.line.length";
 
 /// Shared by all that have something to write down.
 #[derive(Clone)]
@@ -112,12 +115,16 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
         .reap_orphans()
         .map_err(system("start a thread for orphans"))?;
 
+    let longest_line = Properties::of_process()
+        .parse(LONGEST_LINE_PROPERTY)
+        .unwrap_or(LONGEST_LINE as i64);
     let charset_name = input.work.console_log_charset.clone();
     let console = Console::new(
         spool,
         Charset::for_name(&charset_name),
         Arc::new(Zoned::now),
     )
+    .cropping_at(longest_line)
     .hiding(masks.own);
     runtime.block_on(async {
         let (link, instructions) = Link::open(
