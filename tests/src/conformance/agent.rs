@@ -61,14 +61,14 @@ impl<'a> Agent<'a> {
         })
     }
 
-    /// Says that the agent has ended, and what it printed.
+    /// Says that the agent has ended.
     ///
     /// # Errors
     /// When it has.
     pub(super) fn still_runs(&mut self) -> Result<(), String> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(format!("the agent ended with {status}\n{}", self.said())),
+            Ok(Some(status)) => Err(format!("the agent ended with {status}")),
             Err(error) => Err(format!("look after the agent: {error}")),
         }
     }

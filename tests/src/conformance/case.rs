@@ -1,6 +1,6 @@
 //! What a case asks for: `case.json`.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fmt::Display, fs, path::Path};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -11,6 +11,8 @@ use super::recording::Recording;
 pub(super) struct Case {
     pub(super) job: Job,
     pub(super) expected: Recording,
+    /// The text of `expected.json`.
+    pub(super) recorded: String,
 }
 
 /// `case.json`. Strings of `work`, `instructions`, `server` and `agent_environment` hold
@@ -99,9 +101,12 @@ impl Case {
     /// # Errors
     /// What cannot be read, and why.
     pub(super) fn read(folder: &Path) -> Result<Self, String> {
+        let (_, job) = read_json(&folder.join("case.json"))?;
+        let (recorded, expected) = read_json(&folder.join("expected.json"))?;
         Ok(Self {
-            job: read_json(&folder.join("case.json"))?,
-            expected: read_json(&folder.join("expected.json"))?,
+            job,
+            expected,
+            recorded,
         })
     }
 }
@@ -133,8 +138,10 @@ pub(super) fn map_strings(value: &mut Value, change: &impl Fn(&str) -> String) {
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let text =
-        fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| format!("read {}: {error}", path.display()))
+/// The text of a file and what it says.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<(String, T), String> {
+    let failed = |error: &dyn Display| format!("read {}: {error}", path.display());
+    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+    Ok((text, value))
 }

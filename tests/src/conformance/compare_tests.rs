@@ -18,6 +18,7 @@ fn case() -> Case {
         }))
         .unwrap(),
         expected: recording(&document()),
+        recorded: document().to_string(),
     }
 }
 

@@ -34,34 +34,47 @@ const OF_THE_MACHINE: &[(&str, &str)] = &[
 /// The replacements of one run.
 pub(super) struct Normaliser {
     places: Places,
-    /// The server's port, standing alone.
-    port: Regex,
-    /// The agent's host name, standing alone.
-    host: Option<Regex>,
+    /// The agent's host name and the server's port, standing alone, with what stands for them.
+    words: Vec<(Regex, &'static str)>,
 }
 
 impl Normaliser {
-    /// `host` is the agent's host name, if it told one.
-    pub(super) fn new(places: &Places, host: Option<&str>) -> Self {
+    /// `host` is the agent's host name, if it told one, and `recorded` the text of what was
+    /// recorded. Where that has the same word, it is a word and not this machine's name: then the
+    /// name is replaced only where it cannot be anything else.
+    pub(super) fn new(places: &Places, host: Option<&str>, recorded: &str) -> Self {
         let (_, port) = places.hostport.rsplit_once(':').unwrap_or_default();
+        let mut words = Vec::new();
+        if let Some(host) = host {
+            let name = regex::escape(host);
+            let word = pattern(&format!(r"\b{name}\b"));
+            words.push(match word.is_match(recorded) {
+                false => (word, "$${HOST}"),
+                true => (
+                    pattern(&format!(r"^(){name}()$|( on ){name}( \[)")),
+                    "$1$3$${HOST}$2$4",
+                ),
+            });
+        }
+        let word = pattern(&format!(r"\b{port}\b"));
+        if !word.is_match(recorded) {
+            words.push((word, "$${PORT}"));
+        }
         Self {
             places: places.clone(),
-            port: pattern(&format!(r"\b{port}\b")),
-            host: host.map(|host| pattern(&format!(r"\b{}\b", regex::escape(host)))),
+            words,
         }
     }
 
     /// Any text: places and identities.
     pub(super) fn text(&self, text: &str) -> String {
-        let text = text
+        let mut text = text
             .replace(&self.places.sandbox, "${SANDBOX}")
             .replace(&self.places.server_url(), "${SERVER}")
             .replace(&self.places.hostport, "${HOSTPORT}");
-        let text = match &self.host {
-            Some(host) => host.replace_all(&text, "$${HOST}"),
-            None => text.as_str().into(),
-        };
-        let text = self.port.replace_all(&text, "$${PORT}");
+        for (word, stands_for) in &self.words {
+            text = word.replace_all(&text, *stands_for).into_owned();
+        }
         let text = ANY_UUID.replace_all(&text, |found: &Captures<'_>| {
             match found[0].to_lowercase().as_str() {
                 UUID => "${UUID}",
@@ -124,11 +137,15 @@ mod tests {
     use super::*;
 
     fn normaliser() -> Normaliser {
+        normaliser_of("nothing")
+    }
+
+    fn normaliser_of(recorded: &str) -> Normaliser {
         let places = Places {
             sandbox: "/tmp/jm-1".to_owned(),
             hostport: "127.0.0.1:4711".to_owned(),
         };
-        Normaliser::new(&places, Some("build-7"))
+        Normaliser::new(&places, Some("build-7"), recorded)
     }
 
     #[test]
@@ -150,6 +167,18 @@ mod tests {
             ),
         ] {
             assert_eq!(normaliser().text(text), expected);
+        }
+    }
+
+    #[test]
+    fn words_of_the_job_stay() {
+        let normaliser = normaliser_of("runs build-7 at 4711");
+        for (text, expected) in [
+            ("runs build-7 at 4711", "runs build-7 at 4711"),
+            ("x on build-7 [${SANDBOX}]", "x on ${HOST} [${SANDBOX}]"),
+            ("build-7", "${HOST}"),
+        ] {
+            assert_eq!(normaliser.text(text), expected);
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) const COOKIE: &str = "7d3e9c51-42ab-4f0e-9b1c-d05a7e1f6b24";
 const HELD: Duration = Duration::from_secs(20);
 /// From the text to the answer of a ping that was held: the recording client's own delay.
 const AFTER_TEXT: Duration = Duration::from_millis(200);
+/// An instruction that comes later than this after its text may come after a task's own end.
+const IN_TIME: Duration = Duration::from_secs(2);
 
 /// The server of one run of one case, on a port of its own. Gone with its value.
 pub(super) struct Recorder {
@@ -69,6 +71,10 @@ pub(super) struct Told {
     pub(super) job_is_over: bool,
     /// A ping was answered with an instruction.
     instructed: bool,
+    /// When the texts came that the instructions wait for.
+    texts: Vec<Option<Instant>>,
+    /// An instruction came too late: on a busy machine the first ping may come before the job.
+    pub(super) too_late: bool,
     ignored_asked: usize,
     forced: Vec<usize>,
     served: Vec<usize>,
@@ -110,6 +116,7 @@ impl Recorder {
             told: Mutex::new(Told {
                 forced: vec![0; job.server.responses.len()],
                 served: vec![0; job.server.files.len()],
+                texts: vec![None; job.instructions.len()],
                 ..Told::default()
             }),
             console_grew: Notify::new(),
@@ -194,6 +201,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(response) => response,
         None if is_console => {
             told.console += &decode(&request);
+            shared.note_texts(&mut told);
             shared.console_grew.notify_waiters();
             StatusCode::OK.into_response()
         }
@@ -232,19 +240,28 @@ impl Shared {
             }
         }
         let instruction = self.instruction();
-        if instruction.is_some() {
-            self.told().instructed = true;
+        if let Some(index) = instruction {
+            let mut told = self.told();
+            let since = told.texts[index].map(|since| since.elapsed());
+            told.too_late |= !told.instructed && since > Some(IN_TIME);
+            told.instructed = true;
         }
+        let instruction = instruction.map(|index| &*self.job.instructions[index].instruction);
         remoting(json!(instruction.unwrap_or("NONE")).to_string())
     }
 
     /// The last instruction whose text is on the console.
-    fn instruction(&self) -> Option<&str> {
-        let told = self.told();
-        let mut instructions = self.job.instructions.iter().rev();
-        instructions
-            .find(|instruction| told.console.contains(&instruction.when_console_contains))
-            .map(|instruction| instruction.instruction.as_str())
+    fn instruction(&self) -> Option<usize> {
+        self.told().texts.iter().rposition(Option::is_some)
+    }
+
+    /// Takes down which texts have come.
+    fn note_texts(&self, told: &mut Told) {
+        for (instruction, since) in self.job.instructions.iter().zip(&mut told.texts) {
+            if told.console.contains(&instruction.when_console_contains) {
+                since.get_or_insert_with(Instant::now);
+            }
+        }
     }
 
     fn forced(&self, told: &mut Told, request: &ToldRequest) -> Option<Response> {

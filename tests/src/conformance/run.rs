@@ -24,7 +24,9 @@ use super::{
 };
 
 /// A job that is not over by then never will be. Four attempts to fetch an artifact take up to 90 s.
-const LONGEST_JOB: Duration = Duration::from_secs(180);
+const LONGEST_JOB: Duration = Duration::from_secs(300);
+/// How often a case is run whose instruction came too late for what was recorded.
+const ATTEMPTS: usize = 3;
 /// Headers that belong to the HTTP client.
 const OF_THE_CLIENT: &[&str] = &[
     "accept-encoding",
@@ -130,62 +132,94 @@ fn run(folder: &Path, options: &Options) -> Outcome {
         meant: Vec::new(),
         took: 0.0,
     };
-    let findings = Case::read(folder).and_then(|case| attempt(&case, options, &mut outcome.meant));
-    outcome.findings = findings.unwrap_or_else(|error| {
-        let text: String = error.lines().map(|line| format!("    {line}\n")).collect();
-        vec![Finding::new("could not be run", text)]
+    let attempts = Case::read(folder).and_then(|case| {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let attempt = attempt(&case, options)?;
+            if attempt.findings.is_empty() || !attempt.too_late || attempts == ATTEMPTS {
+                return Ok(attempt);
+            }
+        }
     });
+    match attempts {
+        Ok(attempt) => (outcome.findings, outcome.meant) = (attempt.findings, attempt.meant),
+        Err(error) => {
+            let text: String = error.lines().map(|line| format!("    {line}\n")).collect();
+            outcome.findings = vec![Finding::new("could not be run", text)];
+        }
+    }
     outcome.took = begun.elapsed().as_secs_f32();
     outcome
 }
 
-fn attempt(
-    case: &Case,
-    options: &Options,
-    meant: &mut Vec<String>,
-) -> Result<Vec<Finding>, String> {
-    let mut sandbox = Sandbox::prepare(&case.job)?;
-    let got = record(case, &sandbox);
-    let findings = got.map(|got| {
-        let meant_here = options.differences.of(case, sandbox.path());
-        let findings = compare::compare(case, case.expected.clone(), got, &meant_here);
-        *meant = meant_here.met();
-        findings
-    });
-    if options.keep && findings.as_ref().map_or(true, |found| !found.is_empty()) {
-        sandbox.keep();
-        let text = format!("    {}\n", sandbox.path().display());
-        return findings.map(|mut findings| {
-            findings.push(Finding::new("kept", text));
-            findings
-        });
-    }
-    findings
+/// What came of one run of a case.
+struct Attempt {
+    findings: Vec<Finding>,
+    meant: Vec<String>,
+    too_late: bool,
 }
 
-/// Runs the agent on the case's work.
-fn record(case: &Case, sandbox: &Sandbox) -> Result<Recording, String> {
-    let recorder = Recorder::start(&case.job, sandbox.path())
-        .map_err(|error| format!("start the recording server: {error}"))?;
-    let job = recorder.job();
-    let mut agent = Agent::start(sandbox, job, &recorder.places.server_url())
-        .map_err(|error| format!("start the agent: {error}"))?;
-    let over = wait_for_end(&recorder, LONGEST_JOB, || agent.still_runs());
-    let said = over.is_err().then(|| agent.said());
+fn attempt(case: &Case, options: &Options) -> Result<Attempt, String> {
+    let mut sandbox = Sandbox::prepare(&case.job)?;
+    let (got, too_late) = record(case, &sandbox);
+    let attempt = got.map(|got| {
+        let meant = options.differences.of(case, sandbox.path());
+        Attempt {
+            findings: compare::compare(case, case.expected.clone(), got, &meant),
+            meant: meant.met(),
+            too_late,
+        }
+    });
+    let failed = !matches!(&attempt, Ok(attempt) if attempt.findings.is_empty());
+    if !options.keep || !failed {
+        return attempt;
+    }
+    sandbox.keep();
+    let kept = sandbox.path().display();
+    match attempt {
+        Ok(mut attempt) => {
+            let text = format!("    {kept}\n");
+            attempt.findings.push(Finding::new("kept", text));
+            Ok(attempt)
+        }
+        Err(error) => Err(format!("{error}\nkept: {kept}")),
+    }
+}
+
+/// Runs the agent on the case's work. Also tells whether an instruction came too late.
+fn record(case: &Case, sandbox: &Sandbox) -> (Result<Recording, String>, bool) {
+    let recorder = match Recorder::start(&case.job, sandbox.path()) {
+        Ok(recorder) => recorder,
+        Err(error) => return (Err(format!("start the recording server: {error}")), false),
+    };
+    let over = watch(&recorder, sandbox);
     let told = recorder.told().clone();
+    let too_late = told.too_late;
     let recording = recording(case, &recorder, told, sandbox);
-    drop(agent);
-    match over {
+    let recording = match over {
         Ok(()) => recording,
-        Err(error) => Err(format!(
-            "{error}\n{}console so far:\n{}",
-            said.unwrap_or_default(),
-            recording?
-                .console
-                .iter()
-                .map(|line| line.shown() + "\n")
-                .collect::<String>()
-        )),
+        Err(error) => Err(format!("{error}\nconsole so far:\n{}", shown(recording))),
+    };
+    (recording, too_late)
+}
+
+/// Runs the agent until its job is over.
+fn watch(recorder: &Recorder, sandbox: &Sandbox) -> Result<(), String> {
+    let mut agent = Agent::start(sandbox, recorder.job(), &recorder.places.server_url())
+        .map_err(|error| format!("start the agent: {error}"))?;
+    wait_for_end(recorder, LONGEST_JOB, || agent.still_runs())
+        .map_err(|error| format!("{error}\n{}", agent.said()))
+}
+
+fn shown(recording: Result<Recording, String>) -> String {
+    match recording {
+        Ok(recording) => recording
+            .console
+            .iter()
+            .map(|line| line.shown() + "\n")
+            .collect(),
+        Err(error) => error,
     }
 }
 
@@ -197,7 +231,7 @@ fn recording(
     sandbox: &Sandbox,
 ) -> Result<Recording, String> {
     let host = host_name(&told.requests);
-    let normaliser = Normaliser::new(&recorder.places, host.as_deref());
+    let normaliser = Normaliser::new(&recorder.places, host.as_deref(), &case.recorded);
     let requests: Vec<Request> = told
         .requests
         .iter()

@@ -125,6 +125,9 @@ fn collect(top: &Path, folder: &Path, found: &mut Vec<LeftFile>) -> io::Result<(
         } else if kind.is_symlink() {
             left.kind = FileKind::Link;
             left.target = Some(fs::read_link(&path)?.to_string_lossy().into_owned());
+        } else if !kind.is_file() {
+            // Reading a named pipe would wait for ever.
+            left.kind = FileKind::File;
         } else {
             let content = fs::read(&path)?;
             left.kind = FileKind::File;
