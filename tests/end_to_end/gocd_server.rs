@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -235,6 +236,109 @@ fn properties_of_the_server_count_from_the_start_of_the_agent() {
     assert!(chain.said().contains("The status API is switched off"));
     let console = server.console();
     assert!(console.contains(" -Da.b=c%20d"), "{console}");
+}
+
+#[test]
+fn an_elastic_agent_of_gocds_images_registers_once_and_stays_elastic() {
+    let scene = Scene::new("elastic");
+    let server = FakeServer::start();
+    server.told().one_time_keys.push("4b1e-once".to_owned());
+    let job = Job::given_by(&server, &scene);
+    let folder = scene.folder("agent");
+    fs::copy(
+        Releases::of_this_run().package(Component::Agent),
+        package_in(&folder),
+    )
+    .unwrap();
+    let mut chain = Chain::install_in(&scene, folder, "http://127.0.0.1:1/go")
+        .without_arguments()
+        .with_environment("GO_SERVER_URL", "http://127.0.0.1:1/go")
+        .with_environment("GO_EA_SERVER_URL", &server.url)
+        .with_environment("GO_EA_AUTO_REGISTER_KEY", "4b1e-once")
+        .with_environment("GO_EA_AUTO_REGISTER_ENVIRONMENT", "prod")
+        .with_environment("GO_EA_AUTO_REGISTER_ELASTIC_AGENT_ID", "pod-1")
+        .with_environment("GO_EA_AUTO_REGISTER_ELASTIC_PLUGIN_ID", "cd.go.contrib.k8s")
+        .with_environment("AGENT_AUTO_REGISTER_HOSTNAME", "pod one")
+        .started();
+    job.wait_for_half(&server);
+    // A container that is started again has the same environment.
+    chain.kill_nine(Role::Bootstrapper);
+    wait_until("only the runner is left of the chain", || {
+        chain.process(Role::Launcher).is_none() && chain.process(Role::Agent).is_none()
+    });
+    chain.start();
+    wait_until("another agent follows the job", || {
+        chain.said().contains("taking it over")
+    });
+    job.let_go_on();
+    assert_passed_whole(&server, &chain);
+
+    let registrations = server.told().registrations.clone();
+    assert_eq!(registrations.len(), 1);
+    for (field, value) in [
+        ("agentAutoRegisterKey", "4b1e-once"),
+        ("agentAutoRegisterEnvironments", "prod"),
+        ("agentAutoRegisterResources", ""),
+        ("agentAutoRegisterHostname", "pod one"),
+        ("elasticAgentId", "pod-1"),
+        ("elasticPluginId", "cd.go.contrib.k8s"),
+    ] {
+        assert_eq!(registrations[0][field], value, "{field}");
+    }
+    let calls = server.told().calls.clone();
+    for (action, body) in calls {
+        let info = &body["agentRuntimeInfo"];
+        assert_eq!(info["type"], "ElasticAgentRuntimeInfo", "{action}");
+        assert_eq!(info["elasticAgentId"], "pod-1", "{action}");
+        assert_eq!(info["elasticPluginId"], "cd.go.contrib.k8s", "{action}");
+    }
+    let path = chain.folder().join("config/autoregister.properties");
+    let left = fs::read_to_string(&path).unwrap();
+    let active: Vec<&str> = left.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(
+        active,
+        [
+            "agent.auto.register.elasticAgent.agentId=pod-1",
+            "agent.auto.register.elasticAgent.pluginId=cd.go.contrib.k8s"
+        ],
+        "{left}"
+    );
+    assert_eq!(left.matches("4b1e-once").count(), 1, "{left}");
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn jobs_do_not_see_what_an_agent_of_gocds_images_registered_with() {
+    let scene = Scene::new("image");
+    let server = FakeServer::start();
+    server.give_work(build_work("unit", 7, &json!([shell("env | sort")])));
+    let chain = install(&scene, &server)
+        .without_arguments()
+        .with_environment("GO_SERVER_URL", &server.url)
+        .with_environment("AGENT_BOOTSTRAPPER_ARGS", "-sslVerificationMode 'NONE'")
+        .with_environment("AGENT_AUTO_REGISTER_KEY", "388b633a")
+        .with_environment("AGENT_AUTO_REGISTER_RESOURCES", "linux,docker")
+        .with_environment("AGENT_AUTO_REGISTER_ENVIRONMENTS", "prod")
+        .with_environment("AGENT_AUTO_REGISTER_HOSTNAME", "build-07")
+        .with_environment("OF_THE_OPERATOR", "is inherited")
+        .started();
+    wait_until("the job has been reported", || !server.results().is_empty());
+    let console = server.console();
+    assert!(
+        console.contains(" OF_THE_OPERATOR=is inherited\n"),
+        "{console}"
+    );
+    for hidden in ["AGENT_AUTO_REGISTER_", "388b633a"] {
+        assert!(!console.contains(hidden), "{console}");
+        assert!(!chain.said().contains(hidden), "{}", chain.said());
+    }
+    let registrations = server.told().registrations.clone();
+    let form = &registrations[0];
+    assert_eq!(form["agentAutoRegisterKey"], "388b633a");
+    assert_eq!(form["agentAutoRegisterResources"], "linux,docker");
+    assert_eq!(form["agentAutoRegisterEnvironments"], "prod");
+    assert_eq!(form["agentAutoRegisterHostname"], "build-07");
 }
 
 // --- restarts and upgrades

@@ -72,6 +72,12 @@ impl<'a> Chain<'a> {
         self
     }
 
+    /// Leaves the server's URL to the environment.
+    pub fn without_arguments(mut self) -> Self {
+        self.arguments.clear();
+        self
+    }
+
     pub fn with_environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self

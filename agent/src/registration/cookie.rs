@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use journeyman_host::autoregister;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -60,6 +61,10 @@ pub async fn obtain_cookie(
                     tracing::error!(%error, "Cannot keep the cookie");
                     sleep(back_off.pause()).await;
                     continue;
+                }
+                // An agent that died right after its registration has not come to this.
+                if let Err(error) = autoregister::scrub(&session.workdir) {
+                    tracing::error!(%error, "Cannot remove what the agent has registered with");
                 }
                 lifecycle.apply(Event::CookieReceived);
                 return;

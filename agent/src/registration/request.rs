@@ -22,9 +22,9 @@ use super::{
     token::{self, TokenError},
 };
 use crate::{
-    lifecycle::{Event, Lifecycle},
+    lifecycle::{Event, Lifecycle, State},
     remoting::Session,
-    settings::{BackOff, Settings},
+    settings::{BackOff, Pauses, Settings},
 };
 
 /// A registration call may take this long.
@@ -33,6 +33,9 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_BODY: usize = 1024 * 1024;
 /// After this many failures in a row to reach the secure address the configured one is asked.
 const FAILURES_BEFORE_CONFIGURED: u32 = 2;
+
+/// Longest pause between the attempts of an elastic agent that is refused.
+const LONGEST_REFUSED: Duration = Duration::from_secs(300);
 
 /// What the server made of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +77,11 @@ pub enum RegistrationError {
 /// server says so, registered at the end.
 pub async fn register(session: &Session, lifecycle: &Lifecycle, settings: &Settings) {
     let mut back_off = BackOff::new(settings.work_pauses);
+    let mut refused = BackOff::new(Pauses {
+        first: settings.registration_retry,
+        longest: LONGEST_REFUSED,
+        factor: 2.0,
+    });
     let mut unreachable = 0;
     let mut complaint = String::new();
     loop {
@@ -105,6 +113,26 @@ pub async fn register(session: &Session, lifecycle: &Lifecycle, settings: &Setti
                 (unreachable, back_off) = (0, BackOff::new(settings.work_pauses));
                 sleep(settings.registration_retry).await;
             }
+            // The key of an elastic agent counts once: the server may have used it up for a
+            // registration whose answer was lost.
+            Err(RegistrationError::Refused { url, message })
+                if session.template().elastic.is_some() =>
+            {
+                if is_known(session).await {
+                    tracing::info!(server = connection.base_url(), "Registered before");
+                    lifecycle.apply(Event::Registered);
+                    return;
+                }
+                complain(
+                    &mut complaint,
+                    &format!(
+                        "{url} refuses the registration of this elastic agent (422): {message}. If \
+                         its key was used before, nothing will let it in again: its plugin on the \
+                         server starts another agent"
+                    ),
+                );
+                sleep(refused.pause()).await;
+            }
             Err(error) => {
                 complain(&mut complaint, &error.to_string());
                 if error.is_unreachable() {
@@ -116,6 +144,23 @@ pub async fn register(session: &Session, lifecycle: &Lifecycle, settings: &Setti
                 }
             }
         }
+    }
+}
+
+/// Whether the server has registered this agent: it gives only those a cookie.
+async fn is_known(session: &Session) -> bool {
+    let Some(token) = session.token() else {
+        return false;
+    };
+    let info = session.runtime_info(&State::Registered);
+    let given = session.remoting().get_cookie(&token, info).await;
+    match given.map(|cookie| session.keep_cookie(cookie)) {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "Cannot keep the cookie");
+            false
+        }
+        Err(_) => false,
     }
 }
 

@@ -1,6 +1,7 @@
 use std::{fs, sync::Arc};
 
 use journeyman_host::workdir::WorkDir;
+use journeyman_protocol::agent::{AgentRuntimeInfo, ElasticAgent};
 use pretty_assertions::assert_eq;
 use tokio::net::TcpListener;
 
@@ -141,6 +142,71 @@ async fn a_server_that_is_down_is_waited_for() {
     let _server = FakeServer::start_on(TcpListener::bind(address).await.unwrap());
     task.await.unwrap();
     assert_eq!(lifecycle.state(), State::Registered);
+}
+
+const ELASTIC: &str = "agent.auto.register.key=once\n\
+    agent.auto.register.elasticAgent.agentId=pod-1\n\
+    agent.auto.register.elasticAgent.pluginId=kubernetes\n";
+
+/// A session of an agent that the server's plugin has made.
+async fn elastic_session(url: &str) -> (tempfile::TempDir, Session) {
+    let (folder, plain) = session(url).await;
+    fs::write(plain.workdir.autoregister(), ELASTIC).unwrap();
+    let template = AgentRuntimeInfo {
+        elastic: Some(ElasticAgent {
+            agent_id: "pod-1".into(),
+            plugin_id: "kubernetes".into(),
+        }),
+        ..plain.template().clone()
+    };
+    let connection = plain.connection();
+    let elastic = Session::new(
+        plain.workdir.clone(),
+        plain.settings.clone(),
+        template,
+        connection,
+    );
+    (folder, elastic.unwrap())
+}
+
+#[tokio::test]
+async fn an_elastic_agent_whose_key_is_used_up_finds_out_that_it_is_registered() {
+    let server = FakeServer::start().await;
+    // The server has registered it, but the answer was lost; the key counts once.
+    server.answers("agent", &[(502, "lost"), (422, "no such key")]);
+    let (_folder, session) = elastic_session(&server.url).await;
+    assert_eq!(register_with(&session).await, State::Registered);
+    let forms = server.calls("agent");
+    assert_eq!(forms.len(), 2);
+    assert_eq!(field(&forms[0].body, "agentAutoRegisterKey"), "once");
+    assert_eq!(field(&forms[0].body, "elasticAgentId"), "pod-1");
+    assert_eq!(field(&forms[0].body, "elasticPluginId"), "kubernetes");
+    let asked = &server.calls("get_cookie")[0].body;
+    assert!(
+        asked.contains(
+            r#""type":"ElasticAgentRuntimeInfo","elasticAgentId":"pod-1","elasticPluginId":"kubernetes""#
+        ),
+        "{asked}"
+    );
+    // What the answer to the registration would have done, the cookie does.
+    let (lifecycle, _effects) = Lifecycle::new(State::Registered);
+    obtain_cookie(&session, &lifecycle, &quick(), None).await;
+    let left = properties(&session.workdir);
+    assert!(
+        left.contains("\n# agent.auto.register.key=once\n"),
+        "{left}"
+    );
+    assert!(left.contains("\nagent.auto.register.elasticAgent.pluginId=kubernetes\n"));
+}
+
+#[tokio::test]
+async fn an_elastic_agent_that_is_refused_asks_again() {
+    let server = FakeServer::start().await;
+    server.answers("agent", &[(422, "no"), (422, "no"), (200, "")]);
+    server.answers("get_cookie", &[(403, "")]);
+    let (_folder, session) = elastic_session(&server.url).await;
+    assert_eq!(register_with(&session).await, State::Registered);
+    assert_eq!(server.calls("agent").len(), 3);
 }
 
 #[tokio::test]
