@@ -25,6 +25,8 @@ mod console;
 mod containment;
 mod credentials;
 mod environment;
+mod fetch;
 mod masking;
 mod materials;
 mod tasks;
+mod zip;

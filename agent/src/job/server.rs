@@ -248,7 +248,7 @@ impl JobServer {
     }
 
     /// The URL of a path that begins after the server's base URL.
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.connection.base_url)
     }
 

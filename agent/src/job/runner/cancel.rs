@@ -51,7 +51,7 @@ enum Current {
     /// Programs of source control run.
     Materials,
     /// A task runs; with its on-cancel task.
-    Task(Box<Builder>, TaskContext),
+    Task(Box<Builder>, Box<TaskContext>),
 }
 
 /// Which instructions have come for this job. GoCD: each kind counts once.
@@ -101,7 +101,10 @@ impl Cancel {
     /// be started. Decided in one step with the beginning of a cancel: else a task that starts at
     /// that very moment would be missed and run to its end.
     pub(super) fn enter_task(&self, builder: &Builder, context: &TaskContext) -> bool {
-        self.enter(Current::Task(Box::new(builder.clone()), context.clone()))
+        self.enter(Current::Task(
+            Box::new(builder.clone()),
+            Box::new(context.clone()),
+        ))
     }
 
     /// GoCD still counts a task as the current one when it has just ended, and runs its on-cancel
@@ -254,7 +257,7 @@ impl Shared {
                 );
                 let context = TaskContext {
                     output_limit: context.output_limit.min(self.grace),
-                    ..context
+                    ..*context
                 };
                 if tasks::run(on_cancel, &context).passed {
                     self.console
@@ -265,6 +268,7 @@ impl Shared {
                 }
                 // An empty on-cancel is somebody's wish to let the task come to its end.
                 if !matches!(on_cancel, Builder::NullBuilder(_)) {
+                    context.stop.cancel();
                     self.end_after_grace();
                 }
             }

@@ -155,6 +155,7 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
         let listening = tokio::spawn(cancel.clone().listen(instructions));
         let job = sequence::Job {
             root: workdir.root().to_owned(),
+            folder: workdir.root().join(folder.path()),
             assignment: input.work.assignment,
             host_name: input.runtime_info.identifier.host_name,
             server_url: input.server.configured_url,

@@ -16,6 +16,7 @@ use journeyman_protocol::{
 };
 use thiserror::Error;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Journal, Link,
@@ -51,6 +52,8 @@ const GRACE_AT_END: Duration = Duration::from_secs(2);
 pub(super) struct Job<'a> {
     /// The agent's working directory, absolute.
     pub(super) root: PathBuf,
+    /// The job's own folder, absolute.
+    pub(super) folder: PathBuf,
     pub(super) assignment: BuildAssignment,
     pub(super) host_name: String,
     /// What jobs see as `GO_SERVER_URL`.
@@ -272,6 +275,9 @@ impl Job<'_> {
             environment,
             children: self.children.clone(),
             root: self.root.clone(),
+            scratch: self.folder.clone(),
+            server: self.server.clone(),
+            stop: CancellationToken::new(),
             kill: Arc::new(ChildProcesses::new(self.console.clone())),
             cancelled: self.cancel.watched(),
             output_limit: self.output_limit,

@@ -7,6 +7,7 @@ use journeyman_protocol::{
     console::Tag,
     job::JobResult,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::cancel::{Cancel, ChildProcesses};
 use crate::job::{
@@ -27,6 +28,7 @@ pub(super) fn run_all(builders: &[Builder], context: &TaskContext, cancel: &Canc
         // Each task has its own way to be killed: asked first, and made at a second call.
         let context = TaskContext {
             kill: Arc::new(ChildProcesses::new(context.console.clone())),
+            stop: CancellationToken::new(),
             ..context.clone()
         };
         let begun = Instant::now();

@@ -8,11 +8,12 @@ pub(crate) mod spawn;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use journeyman_protocol::{builder::Builder, console::Tag};
+use journeyman_protocol::{builder::Builder, console::Tag, fetch::FetchHandler};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    cancelled::Cancelled, console::Console, containment::Children, environment::Environment,
-    masking::Mask,
+    cancelled::Cancelled, console::Console, containment::Children, environment::Environment, fetch,
+    masking::Mask, server::JobServer,
 };
 use command::ExecTask;
 pub(crate) use {
@@ -29,6 +30,11 @@ pub(crate) struct TaskContext {
     pub(crate) children: Children,
     /// The agent's working directory, absolute.
     pub(crate) root: PathBuf,
+    /// A folder for temporary files that goes with the job, absolute.
+    pub(crate) scratch: PathBuf,
+    pub(crate) server: JobServer,
+    /// Ends what this process does itself for a task; programs are ended by [`KillAll`].
+    pub(crate) stop: CancellationToken,
     pub(crate) kill: Arc<dyn KillAll>,
     pub(crate) cancelled: Cancelled,
     /// How long a task waits, after its own process has ended, for background processes that
@@ -76,7 +82,13 @@ pub(crate) fn unsupported(builder: &Builder) -> Option<String> {
             "it needs the artifact plugin `{}`, and plugins run in GoCD's Java agent only",
             task.artifact_store.plugin_id
         ),
-        Builder::FetchArtifactBuilder(_) => "it is not built into this agent yet".to_owned(),
+        Builder::FetchArtifactBuilder(task) => match &task.handler {
+            FetchHandler::Unknown(handler) => format!(
+                "this version of the agent does not know its handler `{}`",
+                handler.kind
+            ),
+            _ => return None,
+        },
         Builder::Unknown(_) => "this version of the agent does not know it".to_owned(),
     };
     Some(format!(
@@ -132,8 +144,8 @@ pub(crate) fn run(builder: &Builder, context: &TaskContext) -> Outcome {
             Outcome::PASSED
         }
         Builder::NullBuilder(_) => Outcome::PASSED,
-        Builder::FetchArtifactBuilder(_)
-        | Builder::FetchPluggableArtifactBuilder(_)
+        Builder::FetchArtifactBuilder(task) => fetch::run(task, context),
+        Builder::FetchPluggableArtifactBuilder(_)
         | Builder::PluggableTaskBuilder(_)
         | Builder::Unknown(_) => {
             if let Some(why) = unsupported(builder) {
