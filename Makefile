@@ -23,7 +23,7 @@ run: ## run the sample pipeline on a server and two agents of its own (ONCE=1: e
 
 test: ## run every test: unit tests, then real processes end to end
 	@echo "make test: build everything, run the unit tests and the end-to-end tests"
-	@.ci/prepare
+	@.ci/prepare test
 	@$(BUILD)
 	@cargo test --workspace --locked --no-fail-fast
 

@@ -43,6 +43,16 @@ impl Environment {
         Self { variables }
     }
 
+    /// Puts plain variables behind the others.
+    pub(crate) fn extend(&mut self, variables: Vec<(String, String)>) {
+        let plain = |(name, value)| Variable {
+            name,
+            value,
+            secure: false,
+        };
+        self.variables.extend(variables.into_iter().map(plain));
+    }
+
     /// The secure values, also those that a later variable overrides.
     pub(crate) fn secrets(&self) -> Vec<String> {
         self.variables

@@ -8,7 +8,7 @@ use std::{
 
 use journeyman_protocol::console::Tag;
 
-use super::{MaterialError, normalise};
+use super::{MaterialError, normalise, place};
 use crate::job::console::Console;
 
 /// Never removed, whatever the materials are.
@@ -18,7 +18,7 @@ const OUTPUT: &str = "cruise-output";
 /// What is inside a material's folder is the material's; files stay.
 ///
 /// # Errors
-/// A folder of a material is outside the base, or one cannot be removed.
+/// A folder of a material is outside the base, by its name or by a link in it.
 pub(super) fn remove_stale(
     root: &Path,
     base: &Path,
@@ -28,13 +28,14 @@ pub(super) fn remove_stale(
     let absolute = root.join(base);
     let mut roots = BTreeSet::new();
     for folder in folders.iter().copied().chain([OUTPUT]) {
-        let folder = folder.trim_start_matches('/');
-        let path = normalise(&absolute.join(folder)).filter(|path| path.starts_with(&absolute));
+        let written = place::written(&absolute, folder);
+        let path = normalise(&written)
+            .filter(|path| path.starts_with(&absolute) && place::is_inside(&written, &absolute));
         let Some(path) = path else {
             return Err(MaterialError::new(format!(
                 "Cannot clean directory. Folder {} is outside the base folder {}",
-                absolute.join(folder).display(),
-                absolute.display()
+                written.display(),
+                base.display()
             )));
         };
         roots.insert(path);
@@ -48,7 +49,8 @@ pub(super) fn remove_stale(
                 .map(Path::to_owned),
         );
     }
-    sweep(&absolute, root, &roots, &allowed, console)
+    sweep(&absolute, root, &roots, &allowed, console);
+    Ok(())
 }
 
 fn sweep(
@@ -57,9 +59,9 @@ fn sweep(
     roots: &BTreeSet<PathBuf>,
     allowed: &BTreeSet<PathBuf>,
     console: &Console,
-) -> Result<(), MaterialError> {
+) {
     let Ok(items) = fs::read_dir(folder) else {
-        return Ok(());
+        return;
     };
     let mut inside = Vec::new();
     for item in items.flatten() {
@@ -70,9 +72,11 @@ fn sweep(
         let shown = path.strip_prefix(root).unwrap_or(&path).display();
         if !allowed.contains(&path) {
             console.line(Tag::Prep, &format!("[go] Deleting folder {shown}"));
-            delete(&path).map_err(|error| {
-                MaterialError::new(format!("Unable to delete folder {shown}: {error}"))
-            })?;
+            // GoCD: what cannot be deleted stays, and the job goes on. At least say so.
+            if let Err(error) = delete(&path) {
+                let text = format!("[go] Unable to delete folder {shown}: {error}");
+                console.line(Tag::PrepErr, &text);
+            }
             continue;
         }
         console.line(Tag::Prep, &format!("[go] Keeping folder {shown}"));
@@ -81,9 +85,8 @@ fn sweep(
         }
     }
     for path in inside {
-        sweep(&path, root, roots, allowed, console)?;
+        sweep(&path, root, roots, allowed, console);
     }
-    Ok(())
 }
 
 /// Removes what is at the path. A link is removed, not followed.

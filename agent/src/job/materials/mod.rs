@@ -2,9 +2,14 @@
 
 mod cleanup;
 mod git;
+mod hg;
+mod p4;
+mod place;
 mod scm;
+mod svn;
 #[cfg(test)]
 mod testing;
+mod url;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +18,7 @@ use std::{
 
 use journeyman_protocol::{
     console::Tag,
-    material::Material,
+    material::{Material, PluggableScmMaterial},
     revision::{MaterialRevision, MaterialRevisions},
 };
 use thiserror::Error;
@@ -33,6 +38,8 @@ pub(crate) struct MaterialContext {
     pub(crate) base: PathBuf,
     /// Whether the job's cancel has begun: from then on no program is started.
     pub(crate) is_cancelled: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The agent's host name, as the server knows it.
+    pub(crate) host_name: String,
 }
 
 /// A material that could not be brought up to date. The text is what the console shows.
@@ -55,20 +62,70 @@ impl MaterialError {
 pub(crate) fn unsupported(material: &Material) -> Option<String> {
     let why = match material {
         Material::GitMaterial(_)
+        | Material::HgMaterial(_)
+        | Material::SvnMaterial(_)
+        | Material::P4Material(_)
         | Material::DependencyMaterial(_)
         | Material::PackageMaterial(_) => return None,
-        Material::PluggableSCMMaterial(scm) => format!(
-            "it needs the plugin of the SCM `{}`, and plugins run in GoCD's Java agent only",
-            scm.scm_id
-        ),
-        Material::TfsMaterial(_) => "it needs a Java library of GoCD's own agent".to_owned(),
+        Material::PluggableSCMMaterial(scm) => {
+            let what = match plugin_id(scm) {
+                Some(id) => format!("the plugin `{id}`"),
+                None => format!("the plugin of the SCM `{}`", scm.scm_id),
+            };
+            format!("it needs {what}, and plugins run in GoCD's Java agent only")
+        }
+        Material::TfsMaterial(_) => {
+            "it needs Microsoft's TFS library for Java, which only GoCD's Java agent has".to_owned()
+        }
         Material::Unknown(_) => "this version of the agent does not know it".to_owned(),
-        _ => "it is not built into this agent yet".to_owned(),
     };
     Some(format!(
         "[go] This agent cannot check out a material of the kind {}: {why}.",
         material.kind()
     ))
+}
+
+fn plugin_id(scm: &PluggableScmMaterial) -> Option<&str> {
+    let id = scm.scm.as_ref()?.0.pointer("/plugin/id")?.as_str()?;
+    Some(id).filter(|id| !id.is_empty())
+}
+
+/// The variables that an agent adds to those of the server: the client of each Perforce material.
+/// `base` is the pipeline's folder, absolute.
+pub(crate) fn variables(
+    revisions: &MaterialRevisions,
+    base: &Path,
+    host_name: &str,
+) -> Vec<(String, String)> {
+    let of_one = |revision: &MaterialRevision| {
+        let Material::P4Material(p4) = &revision.material else {
+            return None;
+        };
+        let folder = p4.scm.folder.as_deref().unwrap_or_default();
+        let name = match &p4.scm.attributes.name {
+            Some(name) if !name.as_str().is_empty() => name.as_str(),
+            _ => folder,
+        };
+        let suffix: String = name
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() {
+                    c.to_ascii_uppercase()
+                } else {
+                    '_'
+                }
+            })
+            .collect();
+        let variable = match suffix.as_str() {
+            "" => "GO_P4_CLIENT".to_owned(),
+            suffix => format!("GO_P4_CLIENT_{suffix}"),
+        };
+        Some((
+            variable,
+            p4::client_name(host_name, &place::written(base, folder)),
+        ))
+    };
+    revisions.revisions.iter().filter_map(of_one).collect()
 }
 
 /// Brings all materials up to date, with the lines that tell of it. Blocks.
@@ -99,9 +156,22 @@ pub(crate) fn update(
 }
 
 fn update_one(revision: &MaterialRevision, context: &MaterialContext) -> Result<(), MaterialError> {
-    match &revision.material {
+    let material = &revision.material;
+    if !is_checked_out(material) {
+        return Ok(());
+    }
+    // Asked at each one: what an earlier material has brought may be a link.
+    place::resolve(folder(material).unwrap_or_default(), context)?;
+    let newest = || {
+        revision
+            .newest()
+            .ok_or_else(|| MaterialError::new(format!("The {} has no revision.", material.kind())))
+    };
+    match material {
         Material::GitMaterial(material) => git::update(material, revision, context),
-        Material::DependencyMaterial(_) | Material::PackageMaterial(_) => Ok(()),
+        Material::HgMaterial(material) => hg::update(material, newest()?, context),
+        Material::SvnMaterial(material) => svn::update(material, newest()?, context),
+        Material::P4Material(material) => p4::update(material, newest()?, context),
         other => Err(MaterialError::new(unsupported(other).unwrap_or_default())),
     }
 }
@@ -118,7 +188,7 @@ fn folder(material: &Material) -> Option<&str> {
         Material::PluggableSCMMaterial(scm) => scm.folder.as_deref(),
         other => other.scm().and_then(|scm| scm.folder.as_deref()),
     };
-    folder.filter(|folder| !folder.is_empty())
+    folder.filter(|folder| !folder.trim().is_empty())
 }
 
 /// The path with `.` and `..` worked out by its text alone, as Java's canonical paths do for

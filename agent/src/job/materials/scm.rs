@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use journeyman_protocol::console::Tag;
+use journeyman_protocol::{console::Tag, secret::Secret};
 
 use super::{MaterialContext, MaterialError};
 use crate::job::{
@@ -32,6 +32,13 @@ pub(super) struct Hidden {
 }
 
 impl Hidden {
+    /// Hides a password as GoCD does: with six asterisks wherever it occurs. Other forms of it
+    /// are hidden by the console.
+    pub(super) fn add_password(&mut self, password: &Secret) {
+        let mask = "******".to_owned();
+        self.replacements.push((password.expose().to_owned(), mask));
+    }
+
     pub(super) fn apply(&self, text: &str) -> String {
         let mut shown = text.to_owned();
         for (secret, mask) in &self.replacements {
@@ -46,6 +53,21 @@ pub(super) struct Captured {
     pub(super) status: ExitStatus,
     pub(super) stdout: String,
     stderr: String,
+}
+
+impl Captured {
+    fn describe(&self) -> String {
+        let stdout: Vec<&str> = lines(&self.stdout).collect();
+        let stderr: Vec<String> = lines(&self.stderr)
+            .map(|line| format!("STDERR: {line}"))
+            .collect();
+        format!(
+            "--- EXIT CODE ({}) ---\n--- STANDARD OUT ---\n{}\n--- STANDARD ERR ---\n{}\n---\n",
+            exit_code(self.status),
+            stdout.join("\n"),
+            stderr.join("\n"),
+        )
+    }
 }
 
 /// A program to run with its arguments. None of these may be a secret: every user of the machine
@@ -156,23 +178,23 @@ impl<'a> ScmCommand<'a> {
 
     /// The report of a quiet program that failed.
     pub(super) fn report(&self, captured: &Captured) -> MaterialError {
-        let stderr: Vec<String> = lines(&captured.stderr)
-            .map(|line| format!("STDERR: {line}"))
-            .collect();
         let text = format!(
-            "Error performing command: {}\n--- EXIT CODE ({}) ---\n--- STANDARD OUT ---\n{}\n\
-             --- STANDARD ERR ---\n{}\n---\n",
+            "Error performing command: {}\n{}",
             self.describe(),
-            exit_code(captured.status),
-            lines(&captured.stdout).collect::<Vec<_>>().join("\n"),
-            stderr.join("\n"),
+            captured.describe()
         );
         MaterialError::new(self.hidden.apply(&text))
     }
 
+    /// The report of a quiet program that ended well but wrote to its standard error.
+    pub(super) fn complaint(&self, captured: &Captured) -> Option<MaterialError> {
+        let has_complained = !captured.stderr.is_empty();
+        has_complained.then(|| MaterialError::new(self.hidden.apply(&captured.describe())))
+    }
+
     /// The command with its environment and input, nothing hidden yet beyond what
     /// [`Self::shown_as`] leaves out.
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let environment: Vec<String> = self
             .environment
             .iter()

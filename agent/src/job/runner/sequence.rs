@@ -221,7 +221,12 @@ impl Job<'_> {
                 ),
             );
         }
-        let environment = Environment::new(&self.server_url, &self.assignment.initial_context);
+        let mut environment = Environment::new(&self.server_url, &self.assignment.initial_context);
+        environment.extend(materials::variables(
+            &self.assignment.material_revisions,
+            &dir,
+            &self.host_name,
+        ));
         let mut lines = environment.report(|name| std::env::var_os(name).is_some());
         if let Some(last) = lines.last_mut() {
             last.push('\n');
@@ -253,6 +258,7 @@ impl Job<'_> {
             root: self.root.clone(),
             base,
             is_cancelled: Arc::new(move || cancel.has_begun()),
+            host_name: self.host_name.clone(),
         };
         let revisions = self.assignment.material_revisions.clone();
         if !self.cancel.enter_materials() {
