@@ -284,6 +284,7 @@ fn escaped(value: &str) -> String {
             '\n' => result.push_str("\\n"),
             '\r' => result.push_str("\\r"),
             ' ' if index == 0 => result.push_str("\\ "),
+            '\t' => result.push_str("\\t"),
             other => result.push(other),
         }
     }
@@ -391,6 +392,75 @@ mod tests {
             scrubbed.lines().all(|line| line.starts_with('#')),
             "{scrubbed}"
         );
+    }
+
+    /// As a registered Java agent leaves it: its library puts values of several lines into one and
+    /// escapes what is not ASCII.
+    const LEFT_BY_JAVA: &str = "\
+# Auto-registration properties in key=value format, encoded in UTF-8
+# A sentence about the key.
+# # A sentence about the key.
+# agent.auto.register.key=388b633a-key=with:odd\\\\chars
+# A sentence about the key.
+# agent.auto.register.key=second
+# A sentence about the others.
+# agent.auto.register.resources=ant, java,caf\\u00E9
+# A sentence about the others.
+# agent.auto.register.hostname:   b\\u00FCro-07
+
+! other comment
+my.own=a,b
+agent.auto.register.elasticAgent.agentId=p\\u00F6d-1
+agent.auto.register.elasticAgent.pluginId=cd.go.contrib.elasticagent.kubernetes
+";
+
+    #[test]
+    fn the_file_of_a_registered_java_agent_stays_as_it_is() {
+        let (_folder, workdir) = workdir(Some(LEFT_BY_JAVA.as_bytes()));
+        let found = AutoRegister::load(&workdir).unwrap();
+        assert_eq!(
+            found,
+            AutoRegister {
+                elastic_agent_id: "pöd-1".to_owned(),
+                elastic_plugin_id: "cd.go.contrib.elasticagent.kubernetes".to_owned(),
+                ..AutoRegister::default()
+            }
+        );
+        scrub(&workdir).unwrap();
+        assert_eq!(text(&workdir), LEFT_BY_JAVA);
+    }
+
+    /// What is found in the file afterwards was given to java.util.Properties, which reads these
+    /// values, and to the library that GoCD's agent scrubs it with, which changes nothing that
+    /// counts.
+    #[test]
+    fn java_reads_what_is_left_as_it_was_meant() {
+        let (_folder, workdir) = workdir(Some(
+            "my.own = a,\\\n   b\r\nagent.auto.register.key=x\r\n\
+             agent.auto.register.elasticAgent.pluginId=p\u{f6}d"
+                .as_bytes(),
+        ));
+        let variables = ImageVariables::from_environment(|name| match name {
+            "GO_EA_SERVER_URL" => Some("https://ci.example.com/go".into()),
+            "GO_EA_AUTO_REGISTER_KEY" => Some(" \t k\\e=y:#!\n".into()),
+            "GO_EA_AUTO_REGISTER_ELASTIC_AGENT_ID" => Some("\tb\u{fc}ro".into()),
+            _ => None,
+        });
+        variables.append_to_file(&workdir).unwrap();
+        let appended = "my.own = a,\\\n   b\nagent.auto.register.key=x\n\
+             agent.auto.register.elasticAgent.pluginId=p\u{f6}d\n\
+             agent.auto.register.key=\\ \\t k\\\\e=y:#!\\n\n\
+             agent.auto.register.elasticAgent.agentId=\\tb\u{fc}ro\n";
+        assert_eq!(text(&workdir), appended);
+        scrub(&workdir).unwrap();
+        let expected = format!(
+            "my.own = a,\\\n   b\n\
+             {KEY_REMOVED}\n# agent.auto.register.key=x\n\
+             agent.auto.register.elasticAgent.pluginId=p\u{f6}d\n\
+             {KEY_REMOVED}\n# agent.auto.register.key=\\ \\t k\\\\e=y:#!\\n\n\
+             agent.auto.register.elasticAgent.agentId=\\tb\u{fc}ro\n"
+        );
+        assert_eq!(text(&workdir), expected);
     }
 
     #[test]

@@ -3,7 +3,11 @@
 //! GoCD: `config/guid.txt` and `config/token`, text without a line end. The cookie is kept by us
 //! as well, so that a restarted agent is not taken for a second one with the same GUID.
 
-use std::path::Path;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use journeyman_protocol::secret::Secret;
 use tracing::warn;
@@ -33,12 +37,18 @@ pub fn guid(workdir: &WorkDir) -> Result<String, FileError> {
     Ok(guid)
 }
 
-/// The registration token, if there is one. A corrupt file counts as none.
+/// The registration token, if there is one. A corrupt file counts as none. A file that others may
+/// read, as the Java agent leaves it, is closed to them.
 ///
 /// # Errors
 /// The file is there and cannot be read.
 pub fn token(workdir: &WorkDir) -> Result<Option<Secret>, FileError> {
-    Ok(read_plausible(&workdir.token(), is_plausible_secret)?.map(Secret::from))
+    let path = workdir.token();
+    let token = read_plausible(&path, is_plausible_secret)?;
+    if token.is_some() {
+        close(&path);
+    }
+    Ok(token.map(Secret::from))
 }
 
 /// Keeps the token.
@@ -111,6 +121,18 @@ fn is_plausible_guid(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
+fn close(path: &Path) {
+    let closed = fs::metadata(path).and_then(|facts| {
+        if facts.permissions().mode() & 0o077 == 0 {
+            return Ok(());
+        }
+        fs::set_permissions(path, Permissions::from_mode(0o600))
+    });
+    if let Err(error) = closed {
+        warn!(path = %path.display(), %error, "the token may be read by others on this machine");
+    }
+}
+
 /// Tokens and cookies travel in headers: anything visible in ASCII.
 fn is_plausible_secret(text: &str) -> bool {
     !text.is_empty() && text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic())
@@ -118,8 +140,6 @@ fn is_plausible_secret(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
     use super::*;
 
     fn workdir() -> (tempfile::TempDir, WorkDir) {
@@ -174,6 +194,11 @@ mod tests {
                 0o600
             );
         }
+        // As the Java agent writes it.
+        fs::set_permissions(workdir.token(), Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(token(&workdir).unwrap().unwrap().expose(), "ab+/=");
+        let mode = fs::metadata(workdir.token()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         remove_token(&workdir).unwrap();
         remove_cookie(&workdir).unwrap();
         assert_eq!(token(&workdir).unwrap(), None);

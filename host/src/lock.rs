@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use thiserror::Error;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// file is closed when they start their program.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// A lock could not be taken.
@@ -89,7 +89,15 @@ impl Lock {
         if let Err(error) = write_pid(&mut file) {
             tracing::warn!(path = %path.display(), %error, "cannot write the process id into the lock file");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Sets when the lock file was last changed: others may go by that.
+    ///
+    /// # Errors
+    /// The file belongs to another user.
+    pub fn set_modified(&self, time: SystemTime) -> io::Result<()> {
+        self.file.set_modified(time)
     }
 
     /// Whether a living process holds the lock, without taking it. The holder's id, when it wrote

@@ -10,6 +10,7 @@ mod agent;
 mod command_line;
 mod digest;
 mod download;
+mod java_agent;
 mod offer;
 mod package;
 mod releases;
@@ -34,7 +35,7 @@ pub mod exit_code {
     pub const OUT_OF_DATE: u8 = 60;
     /// Bad arguments: starting again is hopeless.
     pub const USAGE: u8 = 64;
-    /// A launcher runs in this folder already: starting again is hopeless.
+    /// A launcher or a Java agent runs in this folder already: starting again is hopeless.
     pub const LOCKED: u8 = 73;
     /// All that was asked for is done (`--help`, `--version`).
     pub const DONE: u8 = 80;

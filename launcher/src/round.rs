@@ -1,6 +1,6 @@
 //! One run, from the lock to the agent's end.
 
-use std::{env, io, time::Duration};
+use std::{env, io, path::PathBuf, time::Duration};
 
 use journeyman_host::{
     arguments::ConnectionSettings,
@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use crate::{
     RunArguments, VERSION, agent, digest,
     download::{self, DownloadError, refuse},
-    exit_code,
+    exit_code, java_agent,
     offer::{self, Offer},
     package::UnpackError,
     releases::{self, InstallError},
@@ -42,21 +42,25 @@ pub fn run(arguments: &RunArguments) -> u8 {
         Err(error) => return hopeless(&error, exit_code::USAGE),
     };
     match prepare() {
-        Ok((workdir, _lock)) => {
+        Ok((workdir, lock)) => {
             info!(
                 version = VERSION,
                 server = settings.base_url(),
                 "launcher starts"
             );
-            match in_runtime(&workdir, &settings, arguments) {
+            let code = match in_runtime(&workdir, &lock, &settings, arguments) {
                 Ok(code) => code,
                 Err(error) => {
                     error!(%error, "cannot run the launcher");
                     exit_code::FAILED
                 }
-            }
+            };
+            java_agent::make_old(&lock);
+            code
         }
-        Err(PrepareError::Locked(error)) => hopeless(&error, exit_code::LOCKED),
+        Err(error @ (PrepareError::Locked(_) | PrepareError::JavaAgent { .. })) => {
+            hopeless(&error, exit_code::LOCKED)
+        }
         Err(error) => hopeless(&error, exit_code::FAILED),
     }
 }
@@ -80,6 +84,12 @@ enum PrepareError {
     File(#[from] journeyman_host::durable::FileError),
     #[error(transparent)]
     Locked(LockError),
+    #[error(
+        "a Java agent runs in {} (process {process}): stop it first, two agents of one GUID take \
+         their jobs from each other",
+        folder.display()
+    )]
+    JavaAgent { folder: PathBuf, process: i32 },
     #[error(transparent)]
     Lock(LockError),
     #[error(transparent)]
@@ -96,6 +106,10 @@ fn prepare() -> Result<(WorkDir, Lock), PrepareError> {
             PrepareError::Lock(error)
         }
     })?;
+    if let Some(process) = java_agent::in_folder(workdir.root(), DYING_PREDECESSOR) {
+        let folder = workdir.root().to_owned();
+        return Err(PrepareError::JavaAgent { folder, process });
+    }
     // There are few lines, and whoever started the bootstrapper waits for them.
     logging::start(&workdir.launcher_log(), Terminal::Echo)?;
     ImageVariables::from_environment(|name| env::var_os(name)).append_to_file(&workdir)?;
@@ -105,6 +119,7 @@ fn prepare() -> Result<(WorkDir, Lock), PrepareError> {
 /// One thread: there is never more than one thing to do.
 fn in_runtime(
     workdir: &WorkDir,
+    lock: &Lock,
     settings: &ConnectionSettings,
     arguments: &RunArguments,
 ) -> io::Result<u8> {
@@ -112,36 +127,47 @@ fn in_runtime(
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut stops = Stops::take(arguments.lifeline)?;
-        let ready = tokio::select! {
-            ready = bring_up_to_date(workdir, settings) => ready,
-            stop = stops.next() => {
-                return Ok(match stop {
-                    Stop::Asked => exit_code::STOPPED,
-                    Stop::ParentDied => exit_code::FAILED,
-                });
-            }
-        };
-        let (installed, properties) = match ready {
-            Ready::OutOfDate => return Ok(exit_code::OUT_OF_DATE),
-            Ready::Start(installed, properties) => (installed, properties),
-        };
-        let version = &arguments.bootstrapper_version;
-        match agent::start(workdir, &installed, settings, version, &properties) {
-            Ok(child) => {
-                info!(release = %installed.folder.display(), process = child.id(), "started the agent");
-                Ok(agent::watch(child, &mut stops).await)
-            }
-            Err(error) => {
-                error!(
-                    folder = %installed.folder.display(),
-                    %error,
-                    "cannot start the agent; removing the folder makes the launcher download it again"
-                );
-                Ok(exit_code::FAILED)
-            }
+        tokio::select! {
+            code = launch(workdir, settings, arguments) => code,
+            () = java_agent::keep_young(lock) => Ok(exit_code::FAILED),
         }
     })
+}
+
+async fn launch(
+    workdir: &WorkDir,
+    settings: &ConnectionSettings,
+    arguments: &RunArguments,
+) -> io::Result<u8> {
+    let mut stops = Stops::take(arguments.lifeline)?;
+    let ready = tokio::select! {
+        ready = bring_up_to_date(workdir, settings) => ready,
+        stop = stops.next() => {
+            return Ok(match stop {
+                Stop::Asked => exit_code::STOPPED,
+                Stop::ParentDied => exit_code::FAILED,
+            });
+        }
+    };
+    let (installed, properties) = match ready {
+        Ready::OutOfDate => return Ok(exit_code::OUT_OF_DATE),
+        Ready::Start(installed, properties) => (installed, properties),
+    };
+    let version = &arguments.bootstrapper_version;
+    match agent::start(workdir, &installed, settings, version, &properties) {
+        Ok(child) => {
+            info!(release = %installed.folder.display(), process = child.id(), "started the agent");
+            Ok(agent::watch(child, &mut stops).await)
+        }
+        Err(error) => {
+            error!(
+                folder = %installed.folder.display(),
+                %error,
+                "cannot start the agent; removing the folder makes the launcher download it again"
+            );
+            Ok(exit_code::FAILED)
+        }
+    }
 }
 
 /// What to do once everything was compared.

@@ -82,6 +82,37 @@ impl Machine {
     }
 }
 
+#[test]
+fn a_java_agent_can_come_after_it_and_is_not_run_beside() {
+    let machine = Machine::new();
+    // As a Java agent leaves it when it is killed.
+    let lock = machine.path(".agent-bootstrapper.running");
+    fs::write(&lock, "").unwrap();
+    let is_young = || {
+        let modified = fs::metadata(&lock).unwrap().modified().unwrap();
+        modified.elapsed().unwrap() < Duration::from_secs(600)
+    };
+    let child = machine.start();
+    machine.wait_for("started");
+    assert!(is_young(), "a Java agent must stay away now");
+    end(child);
+    assert!(!is_young(), "a Java agent need not stay away any more");
+
+    let mut java = Command::new("sh")
+        .args(["-c", "read line", "-jar", "agent-bootstrapper.jar"])
+        .current_dir(machine.folder.path())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let refused = machine.start().wait_with_output().unwrap();
+    assert_eq!(refused.status.code(), Some(73));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("a Java agent runs in"), "{said}");
+    assert!(said.contains(&format!("process {}", java.id())), "{said}");
+    drop(java.stdin.take());
+    java.wait().unwrap();
+}
+
 /// Closes the lifeline and waits.
 fn end(mut child: Child) {
     drop(child.stdin.take());

@@ -7,6 +7,7 @@ use std::{
     net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -15,7 +16,7 @@ use journeyman_protocol::release::Component;
 use journeyman_tests::{
     chain::Chain,
     console::assert_counts_to,
-    fake_server::{FakeServer, build_work, shell},
+    fake_server::{FakeServer, TOKEN, build_work, shell},
     patience::{wait_for, wait_until},
     processes::{self, Role},
     releases::Releases,
@@ -339,6 +340,83 @@ fn jobs_do_not_see_what_an_agent_of_gocds_images_registered_with() {
     assert_eq!(form["agentAutoRegisterResources"], "linux,docker");
     assert_eq!(form["agentAutoRegisterEnvironments"], "prod");
     assert_eq!(form["agentAutoRegisterHostname"], "build-07");
+}
+
+// --- in the place of a Java agent
+
+#[test]
+fn an_agent_takes_the_place_of_a_java_agent_and_leaves_it_as_it_was() {
+    let scene = Scene::new("java");
+    let server = FakeServer::start();
+    server.know_agent();
+    let uuid = "6f1c6a52-7a3b-4f8e-9b6e-3d1a2c4b5e6f";
+    let properties = "# mine\n# A sentence.\n# agent.auto.register.key=388b633a\n";
+    let chain = install(&scene, &server);
+    let folder = chain.folder().to_owned();
+    let left: &[(&str, &str)] = &[
+        ("config/guid.txt", uuid),
+        ("config/token", TOKEN),
+        ("config/autoregister.properties", properties),
+        ("config/agent-logback-include.xml", "<included/>"),
+        ("config/agent.jks", "of an old version"),
+        ("agent.jar", "PK"),
+        ("agent-launcher.jar", "PK"),
+        ("agent-plugins.zip", "PK"),
+        ("tfs-impl.jar", "PK"),
+        ("plugins/bundled/script-executor.jar", "PK"),
+        ("plugins_work/x/y", "z"),
+        (".tmp.file.list", "data/x"),
+        ("logs/go-agent-stdout.log", "of Java\n"),
+        ("pipelines/web/kept", "of an earlier job"),
+    ];
+    for (path, content) in left {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    // It was killed a moment ago.
+    fs::write(folder.join(".agent-bootstrapper.running"), "").unwrap();
+    let job = Job::given_by(&server, &scene);
+    job.let_go_on();
+    let mut chain = chain.started();
+    assert_passed_whole(&server, &chain);
+    chain.stop();
+
+    // The server has seen the agent it knew.
+    assert!(server.told().registrations.is_empty());
+    for call in server.calls("ping") {
+        let identifier = &call["agentRuntimeInfo"]["identifier"];
+        assert_eq!(identifier["uuid"], uuid);
+    }
+    // An operator who goes back finds everything in its place.
+    for (path, content) in left {
+        let now = fs::read_to_string(folder.join(path)).unwrap();
+        assert_eq!(&now, content, "{path}");
+    }
+    // Java's launcher takes a lock file that was touched lately for a living agent's.
+    let lock = fs::metadata(folder.join(".agent-bootstrapper.running")).unwrap();
+    assert_eq!(lock.modified().unwrap(), SystemTime::UNIX_EPOCH);
+}
+
+#[test]
+fn a_guid_and_token_of_ours_are_what_java_writes() {
+    let scene = Scene::new("identity");
+    let server = FakeServer::start();
+    let chain = install(&scene, &server)
+        .with_properties("agent.auto.register.key=388b633a\n")
+        .started();
+    wait_until("the agent asks for work", || {
+        server.told().first_get_work.is_some()
+    });
+    // No line end, which Java would strip, but others who read the files might not.
+    let text = |name: &str| fs::read_to_string(chain.folder().join(name)).unwrap();
+    assert_eq!(text("config/guid.txt"), chain.uuid());
+    assert_eq!(text("config/token"), TOKEN);
+    let left = text("config/autoregister.properties");
+    let lines: Vec<&str> = left.split('\n').collect();
+    assert_eq!(lines.len(), 3, "{left}");
+    assert!(lines[0].starts_with("# "), "{left}");
+    assert_eq!(lines[1..], ["# agent.auto.register.key=388b633a", ""]);
 }
 
 // --- restarts and upgrades

@@ -33,7 +33,7 @@ pub struct FakeServer {
 }
 
 /// The token of every agent.
-const TOKEN: &str = "dG9rZW4=";
+pub const TOKEN: &str = "dG9rZW4=";
 
 /// What the server was told, and what it is to say.
 #[derive(Default)]
@@ -113,6 +113,13 @@ impl FakeServer {
     /// All consoles in one text.
     pub fn console(&self) -> String {
         self.told().consoles.values().cloned().collect()
+    }
+
+    /// Knows the agent from before, as if it had registered long ago.
+    pub fn know_agent(&self) {
+        let mut told = self.told();
+        told.registered = true;
+        told.cookie = Some("of-the-java-agent".to_owned());
     }
 
     /// Forgets the agent, as if it had been deleted.
