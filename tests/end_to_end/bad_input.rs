@@ -652,14 +652,14 @@ fn find(folder: &Path, name: &str) -> Vec<PathBuf> {
 }
 
 /// A small file system of its own. Unmounted when dropped.
-struct Mount {
+pub(crate) struct Mount {
     folder: PathBuf,
 }
 
 impl Mount {
     /// `None`, with the reason printed, where this may not be done.
     #[expect(clippy::print_stderr, reason = "why a test did nothing")]
-    fn tmpfs(folder: PathBuf, options: &str) -> Option<Self> {
+    pub(crate) fn tmpfs(folder: PathBuf, options: &str) -> Option<Self> {
         let output = Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "tmpfs"])
             .arg(&folder)
@@ -678,7 +678,7 @@ impl Mount {
         }
     }
 
-    fn remount(&self, options: &str) {
+    pub(crate) fn remount(&self, options: &str) {
         let status = Command::new("mount")
             .args(["-o", &format!("remount,{options}")])
             .arg(&self.folder)

@@ -21,7 +21,7 @@ const QUICK: &str = "-Dagent.ping.delay=100 -Dagent.ping.interval=200 \
     -Djourneyman.cancel.grace=1 -Djourneyman.task.output.limit=1";
 
 /// An agent as an operator installs it for a GoCD server: with its package.
-fn start_agent<'a>(scene: &'a Scene, server: &FakeServer) -> Chain<'a> {
+pub(crate) fn start_agent<'a>(scene: &'a Scene, server: &FakeServer) -> Chain<'a> {
     let folder = scene.folder("agent");
     fs::copy(
         Releases::of_this_run().package(Component::Agent),
@@ -33,13 +33,13 @@ fn start_agent<'a>(scene: &'a Scene, server: &FakeServer) -> Chain<'a> {
         .started()
 }
 
-fn wait_for_text(server: &FakeServer, text: &str) {
+pub(crate) fn wait_for_text(server: &FakeServer, text: &str) {
     wait_until(&format!("{text:?} is on the console"), || {
         server.console().contains(text)
     });
 }
 
-fn wait_for_results(server: &FakeServer, count: usize) -> Vec<String> {
+pub(crate) fn wait_for_results(server: &FakeServer, count: usize) -> Vec<String> {
     wait_until("the jobs are reported", || server.results().len() == count);
     server.results()
 }
@@ -48,7 +48,7 @@ fn instruct(server: &FakeServer, instruction: &'static str) {
     server.told().instruction = Some(instruction);
 }
 
-fn assert_in_order(console: &str, texts: &[&str]) {
+pub(crate) fn assert_in_order(console: &str, texts: &[&str]) {
     let mut rest = console;
     for text in texts {
         let at = rest.find(text);

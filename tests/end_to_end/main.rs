@@ -8,6 +8,7 @@ mod control;
 mod gocd_server;
 mod kill_nine;
 mod secrets;
+mod shortage;
 mod stop;
 mod trust;
 mod whole_run;

@@ -28,5 +28,6 @@ mod environment;
 mod fetch;
 mod masking;
 mod materials;
+pub(crate) mod shortage;
 mod tasks;
 mod zip;

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     console::{Charset, text_of},
     server::{CallError, ConsoleAnswer, JobServer},
-    spool::{MAX_CHUNK, SpoolError, SpoolReader},
+    spool::{MAX_CHUNK, Overflow, SpoolError, SpoolReader},
 };
 use crate::remoting::refusal;
 
@@ -90,6 +90,12 @@ impl ConsoleSender {
             charset: Charset::for_name(charset),
             offset,
         })
+    }
+
+    /// Sends what the spool's writer holds in memory as well.
+    pub fn with_overflow(mut self, overflow: Overflow) -> Self {
+        self.reader = self.reader.with_overflow(overflow);
+        self
     }
 
     /// Bytes that the server has.

@@ -1,13 +1,13 @@
 //! The work loop: asks for work while the agent has none.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use journeyman_protocol::work::{self, Work};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::properties::refresh_properties;
 use crate::{
-    job::folder::JobFolder,
+    job::{folder::JobFolder, shortage::is_full_or_read_only},
     lifecycle::{Event, Lifecycle, State},
     remoting::{CallError, Session, WorkAnswer},
     settings::{BackOff, Settings},
@@ -42,6 +42,7 @@ pub async fn ask_for_work(session: &Session, lifecycle: &Lifecycle, settings: &S
     let mut state = lifecycle.watch();
     let mut back_off = BackOff::new(settings.work_pauses);
     let mut failures = 0;
+    let mut room = Room::default();
     loop {
         let waited = state
             .wait_for(|state| state.may_ask_for_work() || state.is_stopping())
@@ -54,7 +55,11 @@ pub async fn ask_for_work(session: &Session, lifecycle: &Lifecycle, settings: &S
         if !session.remoting().is_journeyman() {
             refresh_properties(session).await;
         }
-        let mut round = ask(session, lifecycle, settings, &mut failures).await;
+        let mut round = if room.is_there(&session.workdir.jobs()) {
+            ask(session, lifecycle, settings, &mut failures).await
+        } else {
+            Round::Fruitless
+        };
         if round == Round::Nothing && !session.remoting().is_journeyman() {
             sleep(settings.collect_after).await;
             if !lifecycle.state().may_ask_for_work() {
@@ -75,6 +80,31 @@ pub async fn ask_for_work(session: &Session, lifecycle: &Lifecycle, settings: &S
             () = sleep(pause) => {}
             _ = state.wait_for(|state| !state.may_ask_for_work()) => {}
         }
+    }
+}
+
+/// Whether a job's journal and console could be kept. A job that is taken all the same can only be
+/// failed, and the next one after it, until the queue is empty.
+#[derive(Default)]
+struct Room {
+    is_missing: bool,
+}
+
+impl Room {
+    fn is_there(&mut self, jobs: &Path) -> bool {
+        let is_missing = is_full_or_read_only(jobs);
+        if is_missing != std::mem::replace(&mut self.is_missing, is_missing) {
+            let jobs = jobs.display();
+            if is_missing {
+                tracing::error!(
+                    "The disk under {jobs} is full or read-only: asking for no work until it can be \
+                     written. Free space there, or make it writable"
+                );
+            } else {
+                tracing::info!("The disk under {jobs} can be written again: asking for work");
+            }
+        }
+        !is_missing
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
         journal::{self, Event as JournalEvent, JournalReadError, JournalState, JournalWriter},
         leftovers::Leftovers,
         server::JobServer,
-        spool::{SpoolError, SpoolWriter},
+        spool::{Disk, Overflow, SpoolError, SpoolWriter, Whose},
         streaming::ConsoleSender,
     },
     lifecycle::{Lifecycle, Run},
@@ -132,6 +132,7 @@ async fn bury(
             tracing::warn!(%error, "Cannot note what is done for a dead job");
         }
     };
+    let mut overflow = Overflow::default();
     let result = match journal.result {
         // Only the last report is missing.
         Some(result) => result,
@@ -141,8 +142,9 @@ async fn bury(
             } else {
                 JobResult::Failed
             };
-            if let Err(error) = last_words(&run.folder, journal.acknowledged, how) {
-                tracing::error!(%error, "Cannot complete the console of a dead job");
+            match last_words(&run.folder, journal.acknowledged, how) {
+                Ok(held) => overflow = held,
+                Err(error) => tracing::error!(%error, "Cannot complete the console of a dead job"),
             }
             note(JournalEvent::Result { result });
             result
@@ -155,7 +157,8 @@ async fn bury(
             journal.acknowledged,
             server.clone(),
             charset,
-        )?;
+        )?
+        .with_overflow(overflow);
         sender
             .send_all(CONSOLE_PATIENCE, |offset| {
                 note(JournalEvent::Acknowledged { offset });
@@ -195,8 +198,9 @@ async fn end_leftovers(run: &Run, server_url: String, reaper: &Reaper) {
 }
 
 /// Says on the console what happened. A spool that lost bytes the server already has is continued
-/// where the server is, so that these words are not taken for known ones.
-fn last_words(folder: &JobFolder, acknowledged: u64, how: &str) -> Result<(), SpoolError> {
+/// where the server is, so that these words are not taken for known ones. What comes back is held
+/// where the disk does not take it.
+fn last_words(folder: &JobFolder, acknowledged: u64, how: &str) -> Result<Overflow, SpoolError> {
     let path = folder.console();
     if fs::metadata(&path).map_or(0, |facts| facts.len()) < acknowledged {
         tracing::error!(
@@ -217,7 +221,15 @@ fn last_words(folder: &JobFolder, acknowledged: u64, how: &str) -> Result<(), Sp
     }
     text.push_str("; the agent has ended what was left of the job and reports it failed.");
     let now = jiff::Zoned::now().time();
-    SpoolWriter::open(&path)?.append(format_line(Tag::Err, now, &text).as_bytes())
+    let mut spool = SpoolWriter::open(&path)?;
+    if let Disk::Bad(error) = spool.append(format_line(Tag::Err, now, &text).as_bytes(), Whose::Job)
+    {
+        tracing::error!(
+            why = error.advice(),
+            "The end of a dead job's console is held in memory"
+        );
+    }
+    Ok(spool.overflow())
 }
 
 /// Removes the folder of a job that is over; sets a damaged one aside, to be looked at.

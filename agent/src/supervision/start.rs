@@ -8,18 +8,25 @@ use std::{
         unix::{fs::DirBuilderExt, process::CommandExt},
     },
     path::Path,
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
 };
 
 use journeyman_host::{durable, workdir::WorkDir};
 use thiserror::Error;
-use tokio::{io::AsyncWriteExt, net::unix::pipe, sync::oneshot};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe,
+    sync::oneshot,
+};
 
 use super::reaper::{Reaper, Started};
 use crate::job::{channel::RunnerInput, folder::JobFolder, leftovers::RUNNER_SUBCOMMAND};
 
 /// This very program, also after an upgrade has replaced its file.
 const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Most bytes of a runner's reason not to begin.
+const MOST_WORDS: u64 = 4096;
 
 /// A runner could not be started.
 #[derive(Debug, Error)]
@@ -34,9 +41,12 @@ pub(super) enum StartRunnerError {
     Spawn(#[source] io::Error),
     #[error("cannot hand the job to its runner: {0}")]
     Input(#[source] io::Error),
+    #[error("the job runner could not begin: {0}")]
+    Begin(String),
 }
 
-/// Starts a runner for `input` in `folder`. What comes back is told when it has ended.
+/// Starts a runner for `input` in `folder`, and waits until it has begun. What comes back is told
+/// when it has ended.
 pub(super) async fn start(
     workdir: &WorkDir,
     reaper: &Reaper,
@@ -54,7 +64,7 @@ pub(super) async fn start(
         .arg(folder.path())
         .current_dir(workdir.root())
         .stdin(Stdio::piped())
-        .stdout(output(&workdir.agent_stdout()))
+        .stdout(Stdio::piped())
         .stderr(output(&workdir.agent_stderr()));
     let Started { mut child, ended } = reaper
         .start(&mut command)
@@ -79,7 +89,23 @@ pub(super) async fn start(
             result => result.map_err(StartRunnerError::Input)?,
         }
     }
-    Ok(ended)
+    match words_of(child.stdout.take()).await {
+        words if words.is_empty() => Ok(ended),
+        words => Err(StartRunnerError::Begin(words)),
+    }
+}
+
+/// What a runner says on its output, which it closes when it has begun: why it cannot. One that
+/// dies on the way has said nothing, and its end is told otherwise.
+async fn words_of(stdout: Option<ChildStdout>) -> String {
+    let Some(stdout) = stdout else {
+        return String::new();
+    };
+    let mut words = Vec::new();
+    if let Ok(pipe) = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout)) {
+        let _ = pipe.take(MOST_WORDS).read_to_end(&mut words).await;
+    }
+    String::from_utf8_lossy(&words).trim().to_owned()
 }
 
 fn make_folder(workdir: &WorkDir, folder: &JobFolder) -> io::Result<()> {

@@ -13,7 +13,10 @@ use super::{
     CROPPED, Charset, LONGEST_LINE, LONGEST_LINE_EVER, LineSplitter, charset::Decoder, lines::Line,
     text_of,
 };
-use crate::job::{masking::Mask, spool::SpoolWriter};
+use crate::job::{
+    masking::Mask,
+    spool::{Disk, Overflow, SpoolWriter, Whose},
+};
 
 /// How GoCD's lines begin.
 const PREFIX: &str = "[go] ";
@@ -108,7 +111,7 @@ impl Console {
     /// Adds a line as it is: one that has no secret, or not any more.
     pub(crate) fn verbatim(&self, tag: Tag, text: &str) {
         let time = self.now().time();
-        self.append(format_line(tag, time, text).as_bytes());
+        self.append(format_line(tag, time, text).as_bytes(), Whose::Job);
     }
 
     pub(crate) fn now(&self) -> Zoned {
@@ -146,23 +149,46 @@ impl Console {
         self.shared.length.subscribe()
     }
 
-    /// Why lines were lost, if any were: the disk is full, for example.
+    /// Why the console could not be kept on the disk, if that ever was so. A job that this happened
+    /// to has failed.
     pub(crate) fn broken(&self) -> Option<&str> {
         self.shared.broken.get().map(String::as_str)
     }
 
-    fn append(&self, bytes: &[u8]) {
+    /// The part of the spool that the disk did not take.
+    pub(crate) fn overflow(&self) -> Overflow {
+        self.spool().overflow()
+    }
+
+    /// Says how many lines were lost, if any were.
+    pub(crate) fn say_what_is_lost(&self) {
+        let lost = self.spool().take_lost();
+        if lost > 0 {
+            self.verbatim(
+                Tag::Err,
+                &format!("[go] {lost} lines of output are lost: the disk took none for too long."),
+            );
+        }
+    }
+
+    fn append(&self, bytes: &[u8], whose: Whose) {
         let mut spool = self.spool();
-        if let Err(error) = spool.append(bytes) {
-            let why = match std::error::Error::source(&error) {
-                Some(source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            };
-            if self.shared.broken.set(why.clone()).is_ok() {
-                tracing::error!(error = %why, "Console lines are lost");
+        let disk = spool.append(bytes, whose);
+        self.shared.length.send_replace(spool.length());
+        drop(spool);
+        match disk {
+            Disk::Good => self.say_what_is_lost(),
+            Disk::Bad(error) => {
+                let why = error.advice();
+                if self.shared.broken.set(why.clone()).is_ok() {
+                    tracing::error!(error = %why, "The console is held in memory");
+                    self.verbatim(
+                        Tag::Err,
+                        &format!("[go] The job's console cannot be kept, so the job fails: {why}"),
+                    );
+                }
             }
         }
-        self.shared.length.send_replace(spool.length());
     }
 
     fn spool(&self) -> MutexGuard<'_, SpoolWriter> {
@@ -220,7 +246,7 @@ impl Stream {
             out.push(b'\n');
             // Very long lines must not pile up in memory.
             if out.len() > 1024 * 1024 {
-                console.append(out);
+                console.append(out, Whose::Program);
                 out.clear();
             }
         };
@@ -233,7 +259,7 @@ impl Stream {
 
     fn write_out(&mut self) {
         if !self.out.is_empty() {
-            self.console.append(&self.out);
+            self.console.append(&self.out, Whose::Program);
             self.out.clear();
             self.out.shrink_to(256 * 1024);
         }

@@ -6,7 +6,7 @@ mod sequence;
 mod tasks;
 
 use std::{
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
@@ -81,6 +81,8 @@ pub fn run(folder: &Path, input: RunnerInput) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(job, %error, "The job runner cannot begin");
+            // To the agent, which tells the server.
+            let _ = write!(io::stdout(), "{}", in_words(&error));
             ExitCode::FAILURE
         }
     }
@@ -137,7 +139,8 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
             },
         )
         .map_err(system("open its socket"))?;
-        let sender = ConsoleSender::open(&folder.console(), 0, server.clone(), &charset_name)?;
+        let sender = ConsoleSender::open(&folder.console(), 0, server.clone(), &charset_name)?
+            .with_overflow(console.overflow());
         let noted = journal.clone();
         let streaming = Streaming::start(
             sender,
@@ -169,11 +172,28 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
             journal,
             output_limit: settings.task_output_limit,
         };
+        // Nothing can go wrong any more: the agent waits for this.
+        let _ = nix::unistd::dup2_stdout(io::stderr());
         job.run().await;
         listening.abort();
         streaming.stop();
         Ok(())
     })
+}
+
+/// An error with all its causes.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !words.contains(&text) {
+            words.push_str(": ");
+            words.push_str(&text);
+        }
+        cause = error.source();
+    }
+    words
 }
 
 fn started(input: &RunnerInput) -> Started {

@@ -33,6 +33,7 @@ use crate::job::{
     masking::Mask,
     materials::{self, MaterialContext, delete_content},
     server::{CallError, JobServer},
+    shortage::cannot_write,
     streaming::Streaming,
     tasks::{self, TaskContext},
 };
@@ -95,6 +96,9 @@ impl Job<'_> {
             Ok(ended) => ended,
             Err(error) => {
                 self.console.line(Tag::Err, &error.to_string());
+                if let JobError::Step(_) = error {
+                    self.name_what_cannot_be_written();
+                }
                 Ended::With(JobResult::Failed)
             }
         };
@@ -111,6 +115,7 @@ impl Job<'_> {
             (ended, _) => ended,
         };
         self.enter(Phase::Reporting);
+        self.console.say_what_is_lost();
         self.line(
             Tag::Completed,
             format_args!("[go] Job completed {}", self.place()),
@@ -119,6 +124,18 @@ impl Job<'_> {
         self.report_end(&ended).await;
         self.flush(CONSOLE_AT_END).await;
         self.enter(Phase::Done);
+    }
+
+    /// Says so where a checkout, for example, may have failed because its disk is full.
+    fn name_what_cannot_be_written(&self) {
+        let folder = self.root.join(&self.assignment.build_working_directory);
+        let there = folder.ancestors().find(|folder| folder.exists());
+        if let Some(why) = there.and_then(cannot_write) {
+            self.line(
+                Tag::Err,
+                format_args!("[go] The job may have failed because {why}"),
+            );
+        }
     }
 
     async fn steps(&self) -> Result<Ended, JobError> {
@@ -289,7 +306,13 @@ impl Job<'_> {
             output_limit: self.output_limit,
         };
         let (builders, cancel) = (self.assignment.builders.clone(), self.cancel.clone());
-        blocking(move || run_all(&builders, &context, &cancel)).await
+        let folder = self.root.join(&self.assignment.build_working_directory);
+        let result = blocking(move || run_all(&builders, &folder, &context, &cancel)).await?;
+        Ok(match self.console.broken() {
+            // Nobody may take a job whose console is not safe for a good one.
+            Some(_) if result == JobResult::Passed => JobResult::Failed,
+            _ => result,
+        })
     }
 
     async fn ignored(&self) -> Ended {
