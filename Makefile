@@ -31,8 +31,10 @@ conformance: ## run the jobs recorded from GoCD's agent (CASES=folder: others; O
 	@echo "make conformance: build, read and write every recorded message, run every recorded job"
 	@.ci/prepare
 	@$(BUILD)
-	@VECTORS="$(abspath $(VECTORS))" cargo test --workspace --locked -q --test vectors every_document
-	@target/debug/conformance $(if $(ONLY),--only "$(ONLY)") $(if $(KEEP),--keep) $(CASES)
+	@status=0; \
+	VECTORS="$(abspath $(VECTORS))" cargo test --workspace --locked -q --test vectors every_document -- --nocapture || status=1; \
+	target/debug/conformance $(if $(ONLY),--only "$(ONLY)") $(if $(KEEP),--keep) $(CASES) || status=1; \
+	exit $$status
 
 lint: ## check the format and the lints, warnings are errors
 	@echo "make lint: rustfmt and clippy, warnings are errors"

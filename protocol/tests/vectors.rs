@@ -22,7 +22,7 @@ use journeyman_protocol::{
     revision::{MaterialRevisions, Modification},
     work::{Work, find_job},
 };
-use pretty_assertions::{assert_eq, assert_ne};
+use pretty_assertions::assert_eq;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -54,10 +54,9 @@ fn every_document_survives_reading_and_writing() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    match other {
-        Some(_) => assert_ne!(survivors, 0, "no document in {}", folder.display()),
-        None => assert_eq!(survivors, 56),
-    }
+    let least = if other.is_some() { 1 } else { 56 };
+    assert!(survivors >= least, "{survivors} in {}", folder.display());
+    println!("{survivors} messages in {}: the same", folder.display());
 }
 
 #[test]
