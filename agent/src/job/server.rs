@@ -38,19 +38,8 @@ pub enum CallError {
         source: reqwest::Error,
     },
     /// The server answered, but not with success. The text is what GoCD's agent prints.
-    #[error(
-        "org.apache.http.client.ClientProtocolException: The server returned an error with status \
-         code {} ({}); please check the server logs for the corresponding error.",
-        .status.as_u16(),
-        .status.canonical_reason().unwrap_or("Unknown")
-    )]
+    #[error("{}", in_gocds_words(*.status))]
     Refused { status: StatusCode },
-    /// The answer makes no sense.
-    #[error("the server's answer to {action} is not understood: {answer}")]
-    Answer {
-        action: &'static str,
-        answer: String,
-    },
     /// The call could not even be written.
     #[error("cannot write the call to the server")]
     Write(#[source] serde_json::Error),
@@ -85,7 +74,7 @@ impl CallError {
         match self {
             Self::Network { .. } => true,
             Self::Refused { status } => refusal::is_outage(*status),
-            Self::Answer { .. } | Self::Write(_) => false,
+            Self::Write(_) => false,
         }
     }
 
@@ -93,8 +82,30 @@ impl CallError {
     pub(crate) fn refused_with(&self) -> Option<StatusCode> {
         match self {
             Self::Refused { status } => Some(*status),
-            Self::Network { .. } | Self::Answer { .. } | Self::Write(_) => None,
+            Self::Network { .. } | Self::Write(_) => None,
         }
+    }
+}
+
+/// What GoCD's agent prints about an answer that is no success.
+fn in_gocds_words(status: StatusCode) -> String {
+    let code = status.as_u16();
+    let reason = status.canonical_reason().unwrap_or("Unknown");
+    match code {
+        500.. => format!(
+            "org.apache.http.client.ClientProtocolException: The server returned an error with \
+             status code {code} ({reason}); please check the server logs for the corresponding \
+             error."
+        ),
+        400.. => format!(
+            "org.apache.http.client.ClientProtocolException: The server returned status code \
+             {code}. Possible reasons include:\n   - This agent has been deleted from the \
+             configuration\n   - This agent is pending approval"
+        ),
+        _ => format!(
+            "org.apache.http.NoHttpResponseException: Did not receive successful HTTP response: \
+             status code = {code}, status message = [{reason}]"
+        ),
     }
 }
 
@@ -138,10 +149,15 @@ impl JobServer {
             job_identifier: self.job.clone(),
         };
         let answer = self.call(Action::IsIgnored, &request).await?;
-        remoting::read_is_ignored(&answer).ok_or_else(|| CallError::Answer {
-            action: "is_ignored",
-            answer: answer.chars().take(200).collect(),
-        })
+        Ok(remoting::read_is_ignored(&answer).unwrap_or_else(|| {
+            // GoCD: whatever is not `true` is no.
+            let answer: String = answer.chars().take(200).collect();
+            tracing::warn!(
+                answer,
+                "The answer to is_ignored is neither true nor false: taken for no"
+            );
+            false
+        }))
     }
 
     /// Says how far the job is.
@@ -333,4 +349,21 @@ fn sensitive(token: &Secret) -> reqwest::header::HeaderValue {
         .unwrap_or_else(|_| reqwest::header::HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_in_gocds_words() {
+        let told = |code| {
+            let status = StatusCode::from_u16(code).unwrap();
+            CallError::Refused { status }.to_string()
+        };
+        assert!(told(500).contains("returned an error with status code 500 (Internal Server"));
+        assert!(told(404).ends_with("status code 404. Possible reasons include:\n   - This agent has been deleted from the configuration\n   - This agent is pending approval"));
+        assert!(told(301).starts_with("org.apache.http.NoHttpResponseException: Did not"));
+        assert!(told(301).ends_with("status code = 301, status message = [Moved Permanently]"));
+    }
 }
