@@ -84,6 +84,14 @@ impl Environment {
             .collect()
     }
 
+    /// The name of a variable that no process can have. GoCD: every command of the job fails.
+    pub(crate) fn impossible_name(&self) -> Option<&str> {
+        self.variables
+            .iter()
+            .find(|variable| variable.name.contains(['=', '\0']) || variable.value.contains('\0'))
+            .map(|variable| variable.name.as_str())
+    }
+
     /// What a task gets on top of the agent's own environment.
     pub(crate) fn overlay(&self) -> BTreeMap<&str, &str> {
         self.variables
@@ -111,6 +119,19 @@ mod tests {
                 properties: variables,
             },
         )
+    }
+
+    #[test]
+    fn names_no_process_can_have_are_found() {
+        let of = |name, value| {
+            environment(vec![EnvironmentVariable::plain(name, value)])
+                .impossible_name()
+                .map(str::to_owned)
+        };
+        assert_eq!(of("A=B", "1"), Some("A=B".to_owned()));
+        assert_eq!(of("A", "x\0y"), Some("A".to_owned()));
+        assert_eq!(of("a.b c", "x=y"), None);
+        assert_eq!(of("", "1"), None);
     }
 
     #[test]

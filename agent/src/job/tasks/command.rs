@@ -2,7 +2,7 @@
 
 use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitStatus, Stdio},
     sync::{
         Arc,
@@ -37,8 +37,16 @@ pub(crate) fn run(task: &ExecTask<'_>, context: &TaskContext) -> Outcome {
             Tag::Err,
             &format!(
                 "Working directory \"{}\" is not a directory!",
-                normal(&working_dir).display()
+                as_java_has_it(&working_dir)
             ),
+        );
+        return Outcome::FAILED;
+    }
+    if let Some(name) = context.environment.impossible_name() {
+        // GoCD prints nothing here, and neither do we: the status line tells.
+        tracing::warn!(
+            name,
+            "Task was not started: no process can have this variable"
         );
         return Outcome::FAILED;
     }
@@ -158,7 +166,33 @@ fn print_start_failure(task: &ExecTask<'_>, context: &TaskContext) {
     }
 }
 
-/// The path without `.` and empty parts, as people write it.
-fn normal(path: &Path) -> PathBuf {
-    path.components().collect()
+/// The path without doubled slashes and one at its end; `.` and `..` stay.
+fn as_java_has_it(path: &Path) -> String {
+    let mut text = path.display().to_string();
+    while let Some(at) = text.find("//") {
+        text.remove(at);
+    }
+    if text.len() > 1 && text.ends_with('/') {
+        text.pop();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_folder_is_named_as_gocd_names_it() {
+        for (path, shown) in [
+            (
+                "/a/pipelines/web/../web/./none",
+                "/a/pipelines/web/../web/./none",
+            ),
+            ("/a/pipelines//web/none/", "/a/pipelines/web/none"),
+            ("/", "/"),
+        ] {
+            assert_eq!(as_java_has_it(Path::new(path)), shown);
+        }
+    }
 }
