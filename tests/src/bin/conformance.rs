@@ -3,9 +3,9 @@
 //! `make conformance` runs it. Arguments are folders of cases; without one it takes those of this
 //! repository.
 
-use std::{env, path::PathBuf, process::ExitCode, thread};
+use std::{env, path::PathBuf, process::ExitCode};
 
-use journeyman_tests::conformance::{Differences, Options, Summary, own_folders, run_folder};
+use journeyman_tests::conformance::{Options, Summary, own_folders, run_folder};
 
 const USAGE: &str = "usage: conformance [--only NAME] [--keep] [FOLDER...]
   --only NAME  the cases with this in their name
@@ -31,14 +31,7 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "the output of this program")]
 fn run() -> Result<Summary, String> {
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    let mut options = Options {
-        only: None,
-        // Most of a case's time is waiting.
-        at_once: processors * 3,
-        keep: false,
-        differences: Differences::declared()?,
-    };
+    let mut options = Options::declared()?;
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut arguments = env::args_os().skip(1);
     while let Some(argument) = arguments.next() {

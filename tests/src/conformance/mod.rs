@@ -27,7 +27,6 @@ use std::path::PathBuf;
 
 use crate::binaries::repository;
 
-pub use differences::Differences;
 pub use report::{Outcome, Summary};
 pub use run::{Options, run_folder};
 

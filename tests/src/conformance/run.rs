@@ -43,11 +43,28 @@ pub struct Options {
     /// Cases whose name has this in it.
     pub only: Option<String>,
     /// How many cases at a time.
-    pub at_once: usize,
+    at_once: usize,
     /// Sandboxes of failed cases are kept.
     pub keep: bool,
     /// What is meant to be different.
-    pub differences: Differences,
+    differences: Differences,
+}
+
+impl Options {
+    /// All cases, with the differences that this repository declares.
+    ///
+    /// # Errors
+    /// Their file cannot be read or understood.
+    pub fn declared() -> Result<Self, String> {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            only: None,
+            // Most of a case's time is waiting.
+            at_once: processors * 3,
+            keep: false,
+            differences: Differences::declared()?,
+        })
+    }
 }
 
 /// Runs the cases of a folder and says what came of each, in the order of their names.

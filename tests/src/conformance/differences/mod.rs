@@ -24,7 +24,7 @@ use crate::binaries::repository;
 
 /// The declared differences.
 #[derive(Default)]
-pub struct Differences(Vec<Difference>);
+pub(super) struct Differences(Vec<Difference>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +87,7 @@ impl Differences {
     ///
     /// # Errors
     /// The file cannot be read or understood.
-    pub fn declared() -> Result<Self, String> {
+    pub(super) fn declared() -> Result<Self, String> {
         let file = repository().join("tests/conformance/differences.json");
         let text = fs::read_to_string(&file)
             .map_err(|error| format!("read {}: {error}", file.display()))?;
