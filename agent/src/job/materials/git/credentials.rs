@@ -19,6 +19,9 @@ pub(super) const PASSWORD: &str = "JOURNEYMAN_GIT_PASSWORD";
 const HELPER: &str = "!f() { test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \
     \"$JOURNEYMAN_GIT_USER\" \"$JOURNEYMAN_GIT_PASSWORD\"; }; f";
 
+/// For an URL with a user alone, such as a token. GoCD: git tries it with an empty password.
+const NO_PASSWORD: &str = "!f() { test \"$1\" = get && echo password=; }; f";
+
 /// Settings for one run of git, as `-c` would give it, in order.
 #[derive(Default)]
 pub(super) struct Settings {
@@ -62,6 +65,8 @@ impl Settings {
             }
             None if speakable(&login.user) => {
                 self.set(format!("credential.{bare}.username"), login.user.clone());
+                // Behind the user's own helpers, which may know a password.
+                self.set(format!("credential.{bare}.helper"), NO_PASSWORD);
             }
             _ => tracing::warn!(
                 url = bare,
@@ -127,10 +132,15 @@ mod tests {
 
     use super::*;
 
+    const OWN: &str = "[credential]\n\thelper = \"!echo username=own; echo password=own; true\"\n";
+
     /// What git would log in with at an address, asked with our settings over somebody's own.
     fn filled(url: &str, asked: &str, version: (u32, u32)) -> String {
+        filled_over(OWN, url, asked, version)
+    }
+
+    fn filled_over(own: &str, url: &str, asked: &str, version: (u32, u32)) -> String {
         let home = tempfile::tempdir().unwrap();
-        let own = "[credential]\n\thelper = \"!echo username=own; echo password=own; true\"\n";
         std::fs::write(home.path().join(".gitconfig"), own).unwrap();
         let url = RepositoryUrl::of(&GitMaterial::new(url, "main"));
         let mut settings = Settings::default();
@@ -169,6 +179,10 @@ mod tests {
             assert_eq!(
                 filled("http://bot@h/x", "http://h/x", version),
                 "username=own password=own"
+            );
+            assert_eq!(
+                filled_over("", "http://token@h/x", "http://h/x", version),
+                "username=token password="
             );
             assert_eq!(
                 filled("http://a:%0Apassword%3Dx@h/x", "http://h/x", version),
