@@ -1,7 +1,7 @@
 //! Whether what came is what was published.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, BufReader},
     path::Path,
@@ -19,7 +19,8 @@ use crate::job::console::Console;
 pub(super) struct Checksums {
     /// MD5 in hex by path among the artifacts; none when the server has no list.
     known: Option<HashMap<String, String>>,
-    /// Paths without a checksum.
+    /// Paths without a checksum, in the order of the zip. GoCD: what Gson makes of the set in
+    /// the message keeps the order, and has each path once.
     unknown: Vec<String>,
     mismatch: Option<String>,
 }
@@ -76,7 +77,7 @@ impl Checksums {
     pub(super) fn publish(
         &mut self,
         status: StatusCode,
-        saved: &Path,
+        saved: &str,
         console: &Console,
     ) -> Result<(), FetchError> {
         if let Some(path) = self.mismatch.take() {
@@ -89,7 +90,8 @@ impl Checksums {
             );
             return Err(FetchError::Mismatch(path));
         }
-        for path in in_order_of_java(&self.unknown) {
+        let mut told = HashSet::new();
+        for path in self.unknown.iter().filter(|path| told.insert(*path)) {
             console.line(
                 Tag::Err,
                 &format!(
@@ -98,7 +100,6 @@ impl Checksums {
                 ),
             );
         }
-        let saved = saved.display();
         match status {
             StatusCode::NOT_MODIFIED => console.line(
                 Tag::Out,
@@ -121,48 +122,5 @@ impl Checksums {
             _ => {}
         }
         Ok(())
-    }
-}
-
-/// The order in which a Java `HashSet` gives its strings back, which is the one GoCD's lines have.
-fn in_order_of_java(paths: &[String]) -> Vec<&str> {
-    let mut buckets = 16_u32;
-    while paths.len() as u64 * 4 > u64::from(buckets) * 3 {
-        buckets *= 2;
-    }
-    let bucket = |path: &str| {
-        let hash = path.encode_utf16().fold(0_u32, |hash, unit| {
-            hash.wrapping_mul(31).wrapping_add(u32::from(unit))
-        });
-        (hash ^ (hash >> 16)) & (buckets - 1)
-    };
-    let mut ordered: Vec<&str> = paths.iter().map(String::as_str).collect();
-    ordered.sort_by_key(|path| bucket(path));
-    ordered
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_come_in_the_order_of_a_java_set() {
-        // What `new HashSet<>(List.of(...))` with these, in this order, gave on a JVM.
-        let paths: Vec<String> = ["pkg/a.txt", "pkg/sub/b.txt", "pkg/c", "pkg/é"]
-            .map(str::to_owned)
-            .to_vec();
-        assert_eq!(
-            in_order_of_java(&paths),
-            ["pkg/a.txt", "pkg/é", "pkg/c", "pkg/sub/b.txt"]
-        );
-        let paths: Vec<String> = (0..30).map(|n| format!("pkg/file{n}")).collect();
-        let numbers: Vec<&str> = in_order_of_java(&paths)
-            .into_iter()
-            .filter_map(|path| path.strip_prefix("pkg/file"))
-            .collect();
-        assert_eq!(
-            numbers.join(" "),
-            "1 25 2 26 23 0 24 5 29 6 3 27 4 28 9 7 8 10 11 14 15 12 13 18 19 16 17 21 22 20"
-        );
     }
 }

@@ -8,8 +8,6 @@ mod download;
 mod place;
 mod target;
 
-use std::path::{Path, PathBuf};
-
 use journeyman_protocol::{
     console::Tag,
     fetch::{FetchArtifactBuilder, FetchHandler},
@@ -22,7 +20,7 @@ use self::{
     download::{FetchError, Pauses, RealPauses},
     target::{ChecksumFile, OneFile, WholeFolder},
 };
-use super::tasks::{Outcome, TaskContext};
+use super::tasks::{Outcome, TaskContext, as_java_has_it};
 
 /// Runs the task to its end and says how it went. Blocks.
 pub(crate) fn run(task: &FetchArtifactBuilder, context: &TaskContext) -> Outcome {
@@ -83,7 +81,7 @@ fn fetch(
             download::perform(
                 &format!("{}{known}", files::file_path(job, &task.srcdir)),
                 &mut OneFile {
-                    shown: shown(&handler.artifact),
+                    shown: as_java_has_it(&handler.artifact),
                     path: &path,
                     key: &handler.src_file,
                     verification: Checksums::of(&checksum_file, &handler.src_file)?,
@@ -97,7 +95,7 @@ fn fetch(
             download::perform(
                 &format!("{}.zip", files::file_path(job, &task.srcdir)),
                 &mut WholeFolder {
-                    shown: shown(&handler.dest_on_agent),
+                    shown: as_java_has_it(&handler.dest_on_agent),
                     path: &context.root.join(&handler.dest_on_agent),
                     above,
                     verification: Checksums::of(&checksum_file, above)?,
@@ -108,11 +106,6 @@ fn fetch(
         }
         FetchHandler::Unknown(handler) => Err(FetchError::Unknown(handler.kind.clone())),
     }
-}
-
-/// A path as Java shows it: no slash at its end.
-fn shown(path: &Path) -> PathBuf {
-    path.components().collect()
 }
 
 /// What is in front of the last name of a path among artifacts; empty at their root.

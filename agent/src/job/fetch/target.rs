@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -31,7 +31,7 @@ pub(super) struct ChecksumFile<'a> {
 pub(super) struct OneFile<'a> {
     pub(super) path: &'a Path,
     /// The path as the console has it.
-    pub(super) shown: PathBuf,
+    pub(super) shown: String,
     /// Its name among the checksums.
     pub(super) key: &'a str,
     pub(super) verification: Checksums,
@@ -41,7 +41,7 @@ pub(super) struct OneFile<'a> {
 pub(super) struct WholeFolder<'a> {
     pub(super) path: &'a Path,
     /// The path as the console has it.
-    pub(super) shown: PathBuf,
+    pub(super) shown: String,
     /// What is in front of the zip's names among the checksums.
     pub(super) above: &'a str,
     pub(super) verification: Checksums,

@@ -167,7 +167,7 @@ fn print_start_failure(task: &ExecTask<'_>, context: &TaskContext) {
 }
 
 /// The path without doubled slashes and one at its end; `.` and `..` stay.
-fn as_java_has_it(path: &Path) -> String {
+pub(crate) fn as_java_has_it(path: &Path) -> String {
     let mut text = path.display().to_string();
     while let Some(at) = text.find("//") {
         text.remove(at);

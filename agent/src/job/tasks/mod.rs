@@ -17,6 +17,7 @@ use super::{
 };
 use command::ExecTask;
 pub(crate) use {
+    command::as_java_has_it,
     executable::find as find_executable,
     output::{Pipe, Pumps},
 };
