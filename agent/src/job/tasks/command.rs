@@ -3,7 +3,7 @@
 use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
-    process::{Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +14,7 @@ use journeyman_protocol::console::Tag;
 
 use super::{
     Outcome, TaskContext,
-    executable::{find, search_path},
+    executable::{candidates, is_next_tried, search_path},
     output::{End, Pipe, Pumps},
     spawn::in_own_session,
 };
@@ -69,23 +69,7 @@ fn execute(
     working_dir: &Path,
     context: &TaskContext,
 ) -> std::io::Result<(ExitStatus, bool)> {
-    let program = find(task.command, working_dir).ok_or(std::io::ErrorKind::NotFound)?;
-    let mut command = Command::new(program);
-    command
-        .arg0(task.command)
-        .args(task.args)
-        .current_dir(working_dir)
-        .envs(context.environment.overlay())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    // A pipe that is closed at once, as GoCD's, and not /dev/null: programs can tell.
-    let (closed, unused) = std::io::pipe()?;
-    drop(unused);
-    command.stdin(closed);
-    let mut child = context.children.spawn(|| in_own_session(&mut command))?;
-    // The command holds this side's copy of the closed pipe.
-    drop(command);
+    let mut child = start(task, working_dir, context)?;
     let error_seen = Arc::new(AtomicBool::new(false));
     let mut pipes = Vec::new();
     if let Some(stdout) = child.stdout.take() {
@@ -119,6 +103,29 @@ fn execute(
         );
     }
     Ok((status, error_seen.load(Ordering::Relaxed)))
+}
+
+/// Starts the first of the files for the command that can be run.
+fn start(task: &ExecTask<'_>, working_dir: &Path, context: &TaskContext) -> std::io::Result<Child> {
+    let mut failure = std::io::ErrorKind::NotFound.into();
+    for program in candidates(task.command, working_dir) {
+        // A pipe that is closed at once, as GoCD's, and not /dev/null: programs can tell.
+        let (closed, _) = std::io::pipe()?;
+        let mut command = Command::new(program);
+        command
+            .arg0(task.command)
+            .args(task.args)
+            .current_dir(working_dir)
+            .envs(context.environment.overlay())
+            .stdin(closed)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        match context.children.spawn(|| in_own_session(&mut command)) {
+            Err(error) if is_next_tried(&error) => failure = error,
+            started => return started,
+        }
+    }
+    Err(failure)
 }
 
 fn watch_for(error_string: &str, seen: &Arc<AtomicBool>) -> Box<dyn FnMut(&str) + Send> {
@@ -157,7 +164,7 @@ fn print_start_failure(task: &ExecTask<'_>, context: &TaskContext) {
     );
     let second = format!(
         "[Debug Information] Environment variable PATH: {}",
-        search_path().display()
+        search_path().map_or("null".into(), |path| path.to_string_lossy().into_owned())
     );
     for text in [first, second] {
         context
