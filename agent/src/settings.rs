@@ -39,6 +39,9 @@ pub struct Settings {
     /// signal that asks them to end and the one that makes them. GoCD: only asks, until somebody
     /// has the running tasks killed.
     pub cancel_grace: Duration,
+    /// `journeyman.keep.background.processes`: what a job leaves running goes on after its end, as
+    /// with GoCD, unless the job was cancelled. Else it is ended.
+    pub keeps_background_processes: bool,
 }
 
 /// A growing pause.
@@ -82,6 +85,7 @@ impl Default for Settings {
             // Longer than anything that is meant to be waited for.
             task_output_limit: Duration::from_secs(600),
             cancel_grace: Duration::from_secs(10),
+            keeps_background_processes: false,
         }
     }
 }
@@ -131,6 +135,9 @@ impl Settings {
             cancel_grace: properties
                 .seconds("journeyman.cancel.grace")
                 .unwrap_or(default.cancel_grace),
+            keeps_background_processes: properties
+                .is_on("journeyman.keep.background.processes")
+                .unwrap_or(default.keeps_background_processes),
             ..default
         }
     }

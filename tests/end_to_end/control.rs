@@ -22,6 +22,10 @@ const QUICK: &str = "-Dagent.ping.delay=100 -Dagent.ping.interval=200 \
 
 /// An agent as an operator installs it for a GoCD server: with its package.
 pub(crate) fn start_agent<'a>(scene: &'a Scene, server: &FakeServer) -> Chain<'a> {
+    start_agent_with(scene, server, "")
+}
+
+fn start_agent_with<'a>(scene: &'a Scene, server: &FakeServer, more: &str) -> Chain<'a> {
     let folder = scene.folder("agent");
     fs::copy(
         Releases::of_this_run().package(Component::Agent),
@@ -29,7 +33,7 @@ pub(crate) fn start_agent<'a>(scene: &'a Scene, server: &FakeServer) -> Chain<'a
     )
     .unwrap();
     Chain::install_in(scene, folder, &server.url)
-        .with_environment("AGENT_STARTUP_ARGS", QUICK)
+        .with_environment("AGENT_STARTUP_ARGS", &format!("{QUICK} {more}"))
         .started()
 }
 
@@ -306,4 +310,52 @@ fn given_up_outputs_leave_no_thread_and_no_handle_behind() {
     assert_eq!(meanwhile.1, 12);
     assert_eq!(after, before, "{console}");
     let _ = processes::with_environment;
+}
+
+/// Starts a service and leaves it running; its process id is in the file `pid`.
+const SERVICE: &str = "setsid sh -c 'echo $$ > pid; exec sleep 1000' > /dev/null 2>&1 < /dev/null & \
+    until [ -s pid ]; do sleep 0.02; done";
+
+fn service_pid(chain: &Chain<'_>) -> i32 {
+    let text = fs::read_to_string(chain.folder().join("pipelines/web/pid")).unwrap();
+    text.trim().parse().unwrap()
+}
+
+#[test]
+fn what_a_job_leaves_running_is_ended_and_named() {
+    let scene = Scene::new("service");
+    let server = FakeServer::start();
+    server.give_work(build_work("unit", 1, &json!([shell(SERVICE)])));
+    let chain = start_agent(&scene, &server);
+    assert_eq!(wait_for_results(&server, 1), ["Passed"]);
+    let pid = service_pid(&chain);
+    assert!(!processes::alive(pid));
+    let named = format!("[go] Ended what the job has left running: sleep (process {pid}). ");
+    assert_in_order(&server.console(), &["##|", &named, "[go] Job completed "]);
+}
+
+#[test]
+fn what_a_job_leaves_running_goes_on_where_the_operator_says_so() {
+    let scene = Scene::new("keep");
+    let server = FakeServer::start();
+    server.give_work(build_work("unit", 1, &json!([shell(SERVICE)])));
+    server.give_work(build_work(
+        "next",
+        2,
+        &json!([shell("echo going; sleep 1000")]),
+    ));
+    let keep = "-Djourneyman.keep.background.processes=true";
+    let chain = start_agent_with(&scene, &server, keep);
+    wait_for_text(&server, " going\n");
+    let pid = service_pid(&chain);
+    // A cancel ends what is the job's own, and not what an earlier one was to leave.
+    instruct(&server, "CANCEL");
+    assert_eq!(wait_for_results(&server, 2), ["Passed", "Cancelled"]);
+    assert!(processes::alive(pid));
+    assert!(
+        !server.console().contains("Ended what"),
+        "{}",
+        server.console()
+    );
+    processes::kill_nine(pid);
 }

@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
-use journeyman_host::{durable, lock::Lock};
+use journeyman_host::{durable, lock::Lock, properties::Properties};
 use journeyman_protocol::{
     agent::RuntimeStatus,
     console::{Tag, format_line},
     job::JobResult,
 };
 
-use super::{reaper::Reaper, reporting::report_completed};
+use super::{
+    reaper::{NOBODY, Reaper},
+    reporting::report_completed,
+};
 use crate::{
     job::{
         channel::ServerConnection,
@@ -26,6 +29,7 @@ use crate::{
     },
     lifecycle::{Lifecycle, Run},
     remoting::Session,
+    settings::Settings,
 };
 
 /// Time for a dead runner's processes to end when asked politely.
@@ -180,7 +184,14 @@ async fn bury(
 
 async fn end_leftovers(run: &Run, server_url: String, reaper: &Reaper) {
     let job = run.job.clone();
-    let (adopter, known) = (reaper.adopter(), reaper.runners());
+    let settings = Settings::from_properties(&Properties::of_process());
+    // Those that earlier jobs were to leave running have become this process's children as well.
+    let adopter = if settings.keeps_background_processes {
+        NOBODY
+    } else {
+        reaper.adopter()
+    };
+    let known = reaper.runners();
     let ended = tokio::task::spawn_blocking(move || {
         Leftovers {
             job: &job,

@@ -32,7 +32,7 @@ pub(super) struct Reaper {
 }
 
 /// A process id that no process has.
-const NOBODY: i32 = -1;
+pub(super) const NOBODY: i32 = -1;
 
 /// A runner that was started, and how it ends, in words.
 pub(super) struct Started {

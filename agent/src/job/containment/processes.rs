@@ -32,6 +32,15 @@ impl Process {
             .filter(|entry| !entry.zombie)
             .map(|entry| entry.process)
     }
+
+    /// The name of its program, or at least of its first letters; `?` when it has ended.
+    pub(crate) fn name(self) -> String {
+        let name = fs::read(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        match String::from_utf8_lossy(&name).trim() {
+            "" => "?".to_owned(),
+            name => name.escape_debug().to_string(),
+        }
+    }
 }
 
 // === impl Table ===

@@ -336,8 +336,3 @@ impl KillAll for ChildProcesses {
         }
     }
 }
-
-/// Ends whatever the job has left, at its end. Blocks; returns how many could not be ended.
-pub(super) fn end_what_is_left(grace: Duration) -> usize {
-    end_politely(grace, own_descendants).len()
-}

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod link;
+mod remains;
 mod sequence;
 mod tasks;
 
@@ -171,6 +172,7 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
             link,
             journal,
             output_limit: settings.task_output_limit,
+            keeps_background_processes: settings.keeps_background_processes,
         };
         // Nothing can go wrong any more: the agent waits for this.
         let _ = nix::unistd::dup2_stdout(io::stderr());

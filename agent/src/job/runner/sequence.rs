@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Journal, Link,
-    cancel::{Cancel, ChildProcesses, end_what_is_left},
+    cancel::{Cancel, ChildProcesses},
+    remains::end_what_is_left,
     tasks::run_all,
 };
 use crate::job::{
@@ -70,6 +71,8 @@ pub(super) struct Job<'a> {
     pub(super) journal: Journal,
     /// See [`TaskContext`].
     pub(super) output_limit: Duration,
+    /// Whether what the job leaves running may go on, unless it was cancelled.
+    pub(super) keeps_background_processes: bool,
 }
 
 /// How the steps before the last report came out.
@@ -103,12 +106,7 @@ impl Job<'_> {
             }
         };
         self.cancel.watched().acted().await;
-        let left = blocking(|| end_what_is_left(GRACE_AT_END))
-            .await
-            .unwrap_or(0);
-        if left > 0 {
-            tracing::error!(left, "Processes of the job could not be ended");
-        }
+        self.end_what_is_left().await;
         let ended = match (ended, self.console.broken()) {
             // Lines are missing: nobody may take this job for a good one.
             (Ended::With(_), Some(_)) => Ended::With(JobResult::Failed),
@@ -124,6 +122,28 @@ impl Job<'_> {
         self.report_end(&ended).await;
         self.flush(CONSOLE_AT_END).await;
         self.enter(Phase::Done);
+    }
+
+    async fn end_what_is_left(&self) {
+        let was_cancelled = self.cancel.has_begun();
+        if self.keeps_background_processes && !was_cancelled {
+            return;
+        }
+        let remains = blocking(|| end_what_is_left(GRACE_AT_END)).await;
+        let remains = remains.unwrap_or_default();
+        if remains.left > 0 {
+            tracing::error!(remains.left, "Processes of the job could not be ended");
+        }
+        if let (Some(ended), false) = (remains.ended, was_cancelled) {
+            self.line(
+                Tag::Notice,
+                format_args!(
+                    "[go] Ended what the job has left running: {ended}. What is to outlive a job \
+                     belongs to a service manager; or set `journeyman.keep.background.processes` in \
+                     this agent."
+                ),
+            );
+        }
     }
 
     /// Says so where a checkout, for example, may have failed because its disk is full.
