@@ -183,7 +183,14 @@ fn replace_result(recorded: &mut Recording, result: &JobResult) {
             *told = result.ours.clone().into();
         }
     }
-    recorded.result = super::recording::JobOutcome::of(&recorded.requests);
+    for report in &mut recorded.result.reports {
+        if let Some((action, told)) = report.split_once(':')
+            && told == result.recorded
+        {
+            *report = format!("{action}:{}", result.ours);
+        }
+    }
+    recorded.result.last = Some(result.ours.clone());
 }
 
 impl Lines {
