@@ -95,17 +95,22 @@ impl Settings {
     pub fn from_properties(properties: &Properties) -> Self {
         let default = Self::default();
         let millis = |name, otherwise| properties.millis(name).unwrap_or(otherwise);
+        // Without a pause between them calls would be all the agent does.
+        let pause = |name, otherwise| {
+            let given = properties.millis(name).filter(|pause| !pause.is_zero());
+            given.unwrap_or(otherwise)
+        };
         Self {
             ping_delay: millis("agent.ping.delay", default.ping_delay),
-            ping_interval: millis("agent.ping.interval", default.ping_interval),
+            ping_interval: pause("agent.ping.interval", default.ping_interval),
             instruction_delay: millis("agent.instruction.delay", default.instruction_delay),
             instruction_interval: millis(
                 "agent.instruction.interval",
                 default.instruction_interval,
             ),
             work_pauses: Pauses {
-                first: millis("agent.get.work.delay", default.work_pauses.first),
-                longest: millis("agent.get.work.interval", default.work_pauses.longest),
+                first: pause("agent.get.work.delay", default.work_pauses.first),
+                longest: pause("agent.get.work.interval", default.work_pauses.longest),
                 factor: properties
                     .parse("agent.get.work.backOffMultiplier")
                     .filter(|factor: &f64| factor.is_finite() && *factor >= 1.0)
@@ -203,5 +208,9 @@ mod tests {
         assert_eq!(settings.work_pauses.first, Duration::from_millis(50));
         assert_eq!(settings.console_interval, Duration::from_secs(3));
         assert_eq!(settings.ping_delay, Settings::default().ping_delay);
+        let none = Settings::from_properties(&Properties::from_startup_arguments(
+            "-Dagent.ping.interval=0 -Dagent.get.work.delay=0 -Dagent.get.work.interval=0",
+        ));
+        assert_eq!(none, Settings::default());
     }
 }

@@ -4,7 +4,7 @@ use std::{error::Error as _, fs, io, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use openssl::{error::ErrorStack, pkey::PKey, x509::X509};
-use reqwest::{Certificate, Client, ClientBuilder, Identity, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, redirect};
 use thiserror::Error;
 use tracing::warn;
 use url::Url;
@@ -12,7 +12,9 @@ use url::Url;
 use crate::{
     arguments::{ConnectionSettings, IdentityFiles, VerificationMode, is_loopback},
     certificate::{self, CertificateError, SecureConnection},
-    durable, system_roots,
+    durable,
+    properties::Properties,
+    system_roots,
     trust::{self, Fingerprint, PinError, RootFileError},
     workdir::WorkDir,
 };
@@ -211,6 +213,26 @@ impl Connection {
     }
 }
 
+/// The proxy that a JVM's properties name for URLs of this scheme, if they do; otherwise those of
+/// the environment count. GoCD: the properties are those of the agent's JVM.
+fn proxy_of(scheme: &str, properties: &Properties) -> Option<Proxy> {
+    let host = properties.get(&format!("{scheme}.proxyHost"))?;
+    let port = properties
+        .parse(&format!("{scheme}.proxyPort"))
+        .unwrap_or(if scheme == "https" { 443 } else { 80 });
+    let proxy = match Proxy::all(format!("http://{host}:{port}")) {
+        Ok(proxy) => proxy,
+        Err(error) => {
+            warn!(host, port, %error, "the proxy of the properties cannot be used");
+            return None;
+        }
+    };
+    // Java: one property for both schemes, `*` at either end of a pattern.
+    let hosts = properties.get("http.nonProxyHosts").unwrap_or_default();
+    let hosts: Vec<String> = hosts.split('|').map(|host| host.replace('*', "")).collect();
+    Some(proxy.no_proxy(NoProxy::from_string(&hosts.join(","))))
+}
+
 fn builder(server: &Url) -> ClientBuilder {
     let mut builder = Client::builder()
         .user_agent(concat!("journeyman/", env!("CARGO_PKG_VERSION")))
@@ -223,9 +245,11 @@ fn builder(server: &Url) -> ClientBuilder {
         .pool_max_idle_per_host(KEPT)
         .tcp_keepalive(KEEP_ALIVE)
         .tcp_nodelay(true);
-    // A proxy of the environment cannot know what this machine's loopback is.
+    // A proxy cannot know what this machine's loopback is.
     if server.host().is_some_and(|host| is_loopback(&host)) {
         builder = builder.no_proxy();
+    } else if let Some(proxy) = proxy_of(server.scheme(), &Properties::of_launcher()) {
+        builder = builder.proxy(proxy);
     }
     if server.scheme() == "http" {
         // The system's roots are of no use here and cost memory and time to read.
@@ -367,4 +391,94 @@ fn subject(certificate: &X509) -> String {
         .filter_map(|entry| Some(entry.data().to_string().ok()?.to_string()))
         .collect();
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    /// What is asked of the proxy that these properties name, `PORT` being its own.
+    fn asked_of_proxy(url: &str, properties: &str) -> Option<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let properties = Properties::from_startup_arguments(&properties.replace("PORT", &port));
+        let url = Url::parse(url).unwrap();
+        let client = Client::builder()
+            .no_proxy()
+            .proxy(proxy_of(url.scheme(), &properties)?)
+            .timeout(Duration::from_secs(60))
+            .build()
+            .unwrap();
+        let proxy = thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut request = [0; 1024];
+            let read = stream.read(&mut request).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+            let request = String::from_utf8_lossy(&request[..read]).into_owned();
+            request.lines().next().unwrap_or_default().to_owned()
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _ = runtime.block_on(async { client.get(url).send().await });
+        Some(proxy.join().unwrap())
+    }
+
+    #[test]
+    fn the_proxy_of_a_jvm_is_used_for_its_scheme() {
+        let properties = "-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=PORT";
+        assert_eq!(
+            asked_of_proxy("http://ci.example.com:8153/go", properties).as_deref(),
+            Some("GET http://ci.example.com:8153/go HTTP/1.1")
+        );
+        let secure = "-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=PORT \
+             -Dhttp.nonProxyHosts=localhost|*.example.org";
+        assert_eq!(
+            asked_of_proxy("https://ci.example.com:8154/go", secure).as_deref(),
+            Some("CONNECT ci.example.com:8154 HTTP/1.1")
+        );
+        assert_eq!(
+            asked_of_proxy("https://ci.example.com:8154/go", properties),
+            None
+        );
+    }
+
+    #[test]
+    fn hosts_that_want_no_proxy_are_asked_themselves() {
+        // Nobody listens at the proxy's port: only a direct connection can succeed.
+        let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+                .unwrap();
+        });
+        let properties = Properties::from_startup_arguments(
+            "-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=1 \
+             -Dhttp.nonProxyHosts=*.example.org|127.0.0.2",
+        );
+        let client = Client::builder()
+            .proxy(proxy_of("http", &properties).unwrap())
+            .build()
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let answer =
+            runtime.block_on(async { client.get(format!("http://{address}/go")).send().await });
+        assert_eq!(answer.unwrap().status(), 204);
+        server.join().unwrap();
+    }
 }

@@ -20,6 +20,7 @@ use journeyman_tests::{
     patience::{wait_for, wait_until},
     processes::{self, Role},
     releases::Releases,
+    repo::Repo,
     scene::Scene,
 };
 use pretty_assertions::assert_eq;
@@ -237,6 +238,47 @@ fn properties_of_the_server_count_from_the_start_of_the_agent() {
     assert!(chain.said().contains("The status API is switched off"));
     let console = server.console();
     assert!(console.contains(" -Da.b=c%20d"), "{console}");
+}
+
+#[test]
+fn properties_the_server_sets_later_reach_the_next_job() {
+    let scene = Scene::new("toggle");
+    let server = FakeServer::start();
+    let repo = Repo::new(&scene, "web.repo", "");
+    repo.commit(".gitignore", "*.log\n");
+    let job = |name: &str, id: u64| {
+        let mut work = build_work(name, id, &json!([shell("ls; touch kept.log")]));
+        work["assignment"]["materialRevisions"]["revisions"] = json!([{
+            "material": {
+                "type": "GitMaterial", "materialType": "GitMaterial", "id": -1,
+                "url": { "url": repo.url() }, "refSpecOrBranch": "master", "shallowClone": false,
+                "autoUpdate": true, "invertFilter": false
+            },
+            "changed": true,
+            "modifications": [{
+                "id": 1, "revision": repo.revision(), "modifiedTime": "2026-08-01T10:11:12Z",
+                "files": []
+            }]
+        }]);
+        work
+    };
+    server.give_work(job("first", 1));
+    server.give_work(job("second", 2));
+    let chain = install(&scene, &server).started();
+    let wait_for_results = |count| {
+        wait_until("the jobs have been reported", || {
+            server.results().len() == count
+        });
+    };
+    wait_for_results(2);
+    // Git removes what is ignored, until the server says otherwise.
+    assert!(!server.console().contains(" kept.log\n"));
+    let properties = "toggle.agent.git.clean.keep.ignored.files=Y";
+    server.told().extra_properties = Some(STANDARD.encode(properties));
+    server.give_work(job("third", 3));
+    wait_for_results(3);
+    assert_eq!(server.results(), ["Passed"; 3], "{}", server.console());
+    assert!(server.console().contains(" kept.log\n"), "{}", chain.said());
 }
 
 #[test]

@@ -57,6 +57,13 @@ pipelines:
         &self.path
     }
 
+    /// The newest commit.
+    pub fn revision(&self) -> String {
+        let head = self.path.join(".git/refs/heads/master");
+        let text = fs::read_to_string(head).expect("a commit");
+        text.trim().to_owned()
+    }
+
     /// Writes a file and commits it.
     pub fn commit(&self, file: &str, content: &str) {
         let path = self.path.join(file);

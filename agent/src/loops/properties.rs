@@ -11,8 +11,8 @@ use crate::remoting::Session;
 /// The answer is ready; a server that takes longer must not keep the call for work waiting.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks for the properties and sets them in this process. GoCD: at the start of each round of the
-/// work loop, with the check for an upgrade; a property stays set when it is no longer sent.
+/// Asks for the properties and sets them in this process. GoCD: before each call for work, with the
+/// check for an upgrade; a property stays set when it is no longer sent.
 pub(super) async fn refresh_properties(session: &Session) {
     let connection = session.connection();
     let request = connection.client().get(connection.url(STATUS_PATH));

@@ -52,9 +52,6 @@ pub async fn ask_for_work(session: &Session, lifecycle: &Lifecycle, settings: &S
             lifecycle.apply(Event::AskingEnded);
             return;
         }
-        if !session.remoting().is_journeyman() {
-            refresh_properties(session).await;
-        }
         let mut round = if room.is_there(&session.workdir.jobs()) {
             ask(session, lifecycle, settings, &mut failures).await
         } else {
@@ -120,9 +117,18 @@ async fn ask(
     };
     let remoting = session.remoting();
     let hold = remoting.is_journeyman().then_some(settings.long_poll);
+    let mut state = lifecycle.watch();
+    if hold.is_none() {
+        tokio::select! {
+            () = refresh_properties(session) => {}
+            () = async { drop(state.wait_for(|state| !state.may_ask_for_work()).await) } => {}
+        }
+        if !lifecycle.state().may_ask_for_work() {
+            return Round::Taken;
+        }
+    }
     let begun = Instant::now();
     let info = session.runtime_info(&lifecycle.state());
-    let mut state = lifecycle.watch();
     let mut call = std::pin::pin!(remoting.get_work(&token, info, hold));
     let answered = tokio::select! {
         result = &mut call => Some(result),
