@@ -118,39 +118,33 @@ pub(crate) fn delete_content(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::os::unix::fs::symlink;
 
     use pretty_assertions::assert_eq;
 
     use super::*;
-    use crate::job::{console::Charset, spool::SpoolWriter};
+    use crate::job::materials::testing::Bench;
 
     /// Runs the clean-up over folders and tells what is left and what was said, sorted.
     fn clean(
         exist: &[&str],
         allowed: &[&str],
     ) -> Result<(Vec<String>, Vec<String>), MaterialError> {
-        let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().join("pipelines/P");
+        let bench = Bench::new();
+        let (base, context) = (bench.base(), &bench.context);
         for folder in exist {
             fs::create_dir_all(base.join(folder)).unwrap();
         }
-        let spool = dir.path().join("console");
-        let console = Console::new(
-            SpoolWriter::open(&spool).unwrap(),
-            Charset::for_name("utf-8"),
-            Arc::new(jiff::Zoned::now),
-        );
-        remove_stale(dir.path(), Path::new("pipelines/P"), allowed, &console)?;
+        remove_stale(&context.root, &context.base, allowed, &context.console)?;
         let left = exist
             .iter()
             .filter(|folder| base.join(folder).exists())
             .map(|folder| (*folder).to_owned())
             .collect();
-        let mut lines: Vec<String> = fs::read_to_string(&spool)
-            .unwrap()
+        let mut lines: Vec<String> = bench
             .lines()
-            .map(|line| line[16..].to_owned())
+            .iter()
+            .map(|line| line.strip_prefix("pr|").unwrap().to_owned())
             .collect();
         lines.sort();
         Ok((left, lines))
@@ -188,5 +182,56 @@ mod tests {
     fn nothing_outside_the_base_is_touched() {
         let error = clean(&[], &["/../.."]).unwrap_err().to_string();
         assert!(error.contains("is outside the base folder"), "{error}");
+    }
+
+    #[test]
+    fn links_are_removed_and_never_followed() {
+        let bench = Bench::new();
+        let base = bench.base();
+        let outside = bench.path("outside");
+        fs::create_dir_all(outside.join("kept")).unwrap();
+        fs::create_dir_all(base.join("a/b")).unwrap();
+        symlink(&outside, base.join("link")).unwrap();
+        symlink(&outside, base.join("a/link")).unwrap();
+        fs::write(base.join("file"), "").unwrap();
+        let context = &bench.context;
+        remove_stale(&context.root, &context.base, &["a/b"], &context.console).unwrap();
+        assert!(outside.join("kept").exists());
+        assert!(!base.join("link").is_symlink() && !base.join("a/link").is_symlink());
+        assert!(base.join("file").exists() && base.join("a/b").exists());
+    }
+
+    #[test]
+    fn a_destination_that_is_a_link_to_elsewhere_is_told_as_gocd_tells_it() {
+        let bench = Bench::new();
+        let outside = bench.path("outside");
+        fs::create_dir_all(outside.join("kept")).unwrap();
+        symlink(&outside, bench.base().join("link")).unwrap();
+        fs::create_dir(bench.base().join("stale")).unwrap();
+        let context = &bench.context;
+        let error = remove_stale(&context.root, &context.base, &["link/x"], &context.console)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            format!(
+                "Cannot clean directory. Folder {} is outside the base folder pipelines/P",
+                bench.base().join("link/x").display()
+            )
+        );
+        assert!(outside.join("kept").exists() && bench.base().join("stale").exists());
+    }
+
+    #[test]
+    fn without_a_checkout_folders_go_and_files_stay() {
+        let (left, lines) = clean(&["old", "cruise-output"], &[]).unwrap();
+        assert_eq!(left, ["cruise-output"]);
+        assert_eq!(
+            lines,
+            [
+                "[go] Deleting folder pipelines/P/old",
+                "[go] Keeping folder pipelines/P/cruise-output",
+            ]
+        );
     }
 }

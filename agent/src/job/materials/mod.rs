@@ -9,6 +9,8 @@ mod scm;
 mod svn;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod url;
 
 use std::{
@@ -23,7 +25,7 @@ use journeyman_protocol::{
 };
 use thiserror::Error;
 
-pub(crate) use cleanup::delete_content;
+pub(crate) use {cleanup::delete_content, place::is_of_pipeline};
 
 use super::{console::Console, containment::Children};
 

@@ -64,6 +64,15 @@ impl Place {
     }
 }
 
+/// Whether a working directory of a job, relative to the agent's, is what GoCD's server names:
+/// `pipelines/<pipeline>`. Anything else could be the agent's own files, or another's.
+pub(crate) fn is_of_pipeline(base: &Path) -> bool {
+    let mut parts = base.components();
+    parts.next() == Some(Component::Normal("pipelines".as_ref()))
+        && matches!(parts.next(), Some(Component::Normal(_)))
+        && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
 /// Makes a folder with those above it.
 ///
 /// # Errors
@@ -203,5 +212,21 @@ mod tests {
         symlink(bench.path("disk"), &base).unwrap();
         assert_eq!(resolved("a"), Ok("a".to_owned()));
         assert_eq!(resolved("../x"), Err(true));
+    }
+
+    #[test]
+    fn a_job_works_in_a_pipelines_folder() {
+        assert!(is_of_pipeline(Path::new("pipelines/web")));
+        for base in [
+            "",
+            "pipelines",
+            "pipelines/..",
+            "pipelines/web/../../config",
+            "config",
+            "/pipelines/web",
+            "../pipelines/web",
+        ] {
+            assert!(!is_of_pipeline(Path::new(base)), "{base}");
+        }
     }
 }

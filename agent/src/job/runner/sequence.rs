@@ -32,7 +32,7 @@ use crate::job::{
     environment::Environment,
     journal::Event,
     masking::Mask,
-    materials::{self, MaterialContext, delete_content},
+    materials::{self, MaterialContext, delete_content, is_of_pipeline},
     server::{CallError, JobServer},
     shortage::cannot_write,
     streaming::Streaming,
@@ -228,6 +228,13 @@ impl Job<'_> {
     async fn prepare(&self) -> Result<Arc<Environment>, JobError> {
         self.refuse_what_is_unsupported()?;
         let base = self.assignment.build_working_directory.clone();
+        if !is_of_pipeline(&base) {
+            return Err(JobError::Step(format!(
+                "[go] The working directory of this job is {}, not pipelines/<pipeline>. Nothing \
+                 was done there: the server's work is broken, or it is not a GoCD server.",
+                base.display()
+            )));
+        }
         let dir = self.root.join(&base);
         if self.assignment.clean_working_directory && dir.exists() {
             self.line(
