@@ -59,7 +59,7 @@ fn console(
     let order = expected.order;
     let shown = |lines: &[Line]| lines.iter().map(Line::shown).collect::<Vec<_>>();
     let (mut expected_lines, mut got_lines) = (shown(&expected.console), shown(&got.console));
-    meant.mask(&mut expected_lines, &got_lines);
+    meant.within_lines(&mut expected_lines, &got_lines);
     rules.sort_lines(&mut expected_lines, order);
     rules.sort_lines(&mut got_lines, order);
     if was_answered_with_500(expected) {

@@ -21,6 +21,9 @@ static DATE: LazyLock<Regex> = LazyLock::new(|| {
 static MILLIS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(Task status: \w+) \(\d+ ms\)"));
 static AFTER_MILLIS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bafter \d+ ms\b"));
 static PAUSE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bPausing \d+ seconds\b"));
+/// GoCD: the end of a Perforce client's name is a digest of its folder's path.
+static P4_CLIENT: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"\bcruise-(\$\{HOST\}-[^\s/]+)-[0-9A-Za-z]{20,27}\b"));
 static BOUNDARY: LazyLock<Regex> = LazyLock::new(|| pattern(r"boundary=.*$"));
 
 /// Members of `agentRuntimeInfo` that belong to the machine, with what stands for them.
@@ -93,6 +96,7 @@ impl Normaliser {
         let line = MILLIS.replace_all(&line, "$1 (<ms> ms)");
         let line = AFTER_MILLIS.replace_all(&line, "after <ms> ms");
         let line = PAUSE.replace_all(&line, "Pausing <n> seconds");
+        let line = P4_CLIENT.replace_all(&line, "cruise-$1-<digest>");
         line.into_owned()
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Kind {
     program_missing: Option<String>,
     /// A command line of a task, or its script, is like this.
     a_command: Option<Pattern>,
+    /// A material of this type has a password.
+    password_of: Option<String>,
     /// There are values to hide: of secure variables, secret parameters or materials.
     #[serde(default)]
     secrets: bool,
@@ -39,6 +41,11 @@ impl Kind {
                 let mut commands = commands(work).into_iter();
                 commands.any(|command| pattern.is_match(&command))
             })
+            && self.password_of.as_ref().is_none_or(|kind| {
+                materials(work).any(|material| {
+                    material["type"] == **kind && material["password"] != Value::Null
+                })
+            })
             && (!self.secrets || !super::masked::Secrets::of(work).is_empty())
     }
 }
@@ -47,6 +54,12 @@ impl Kind {
 pub(super) fn variables(work: &Value) -> impl Iterator<Item = &Value> {
     let properties = work.pointer("/assignment/initialContext/properties");
     properties.and_then(Value::as_array).into_iter().flatten()
+}
+
+fn materials(work: &Value) -> impl Iterator<Item = &Value> {
+    let revisions = work.pointer("/assignment/materialRevisions/revisions");
+    let revisions = revisions.and_then(Value::as_array).into_iter().flatten();
+    revisions.map(|revision| &revision["material"])
 }
 
 /// The command and the arguments of each task, each in one text.

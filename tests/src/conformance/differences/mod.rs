@@ -6,6 +6,7 @@
 
 mod kind;
 mod masked;
+mod reworded;
 
 use std::{cell::RefCell, collections::BTreeSet, fs, path::Path};
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use self::{
     kind::Kind,
     masked::{Masked, Secrets},
+    reworded::Reworded,
 };
 use super::{
     case::Case,
@@ -40,6 +42,8 @@ struct Difference {
     console: Vec<Lines>,
     /// Secrets that GoCD shows.
     masked: Option<Masked>,
+    /// Words that ours has others for.
+    reworded: Option<Reworded>,
     /// What is reported instead.
     #[serde(default)]
     results: Vec<JobResult>,
@@ -113,18 +117,19 @@ impl Meant<'_> {
         self.met.borrow().iter().cloned().collect()
     }
 
-    /// Rewrites recorded lines that show a secret to what ours are, wherever they stand.
-    pub(super) fn mask(&self, recorded: &mut [String], ours: &[String]) {
+    /// Rewrites recorded lines that show a secret, or have words that ours has others for, to
+    /// what ours are, wherever they stand.
+    pub(super) fn within_lines(&self, recorded: &mut [String], ours: &[String]) {
         for difference in &self.differences {
-            let Some(masked) = &difference.masked else {
-                continue;
-            };
             for line in recorded.iter_mut().filter(|line| !ours.contains(line)) {
-                let hidden = ours
-                    .iter()
-                    .find(|ours| masked.fits(&self.secrets, line, ours));
-                if let Some(hidden) = hidden {
-                    line.clone_from(hidden);
+                let instead = ours.iter().find(|ours| {
+                    let masked = difference.masked.as_ref();
+                    let reworded = difference.reworded.as_ref();
+                    masked.is_some_and(|masked| masked.fits(&self.secrets, line, ours))
+                        || reworded.is_some_and(|reworded| reworded.fits(line, ours))
+                });
+                if let Some(instead) = instead {
+                    line.clone_from(instead);
                     self.met.borrow_mut().insert(difference.name.clone());
                 }
             }
@@ -303,7 +308,7 @@ mod tests {
         let owned = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
         let (mut recorded, ours): (Vec<String>, Vec<String>) = (owned(recorded), owned(ours));
         let before = recorded.clone();
-        meant.mask(&mut recorded, &ours);
+        meant.within_lines(&mut recorded, &ours);
         meant.console(&mut recorded, &ours, Order::Exact);
         assert_eq!(!meant.met().is_empty(), recorded != before);
         recorded
