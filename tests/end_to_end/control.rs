@@ -248,6 +248,105 @@ fn stopped_deaf_and_ever_forking_processes_end_at_a_cancel() {
     assert!(server.console().contains("(exit code: 137)"));
 }
 
+#[test]
+fn a_fork_bomb_ends_at_a_cancel() {
+    let scene = Scene::new("bomb");
+    let Some(fence) = Fence::new(&scene) else {
+        return;
+    };
+    let server = FakeServer::start();
+    // As many as may be, all the time, and none listens.
+    let script = format!(
+        "trap '' TERM; echo $$ > {}; cat > bomb.sh <<'END'\ntrap '' TERM\n\
+         while :; do setsid sh bomb.sh & done 2> /dev/null\nEND\n\
+         echo going; while :; do sh bomb.sh; done",
+        fence.folder.join("cgroup.procs").display()
+    );
+    server.give_work(build_work("unit", 1, &json!([shell(&script)])));
+    server.give_work(build_work("next", 2, &json!([shell("true")])));
+    let _chain = start_agent(&scene, &server);
+    wait_for_text(&server, " going\n");
+    wait_until("the bomb has gone off", || {
+        fence.members() > Fence::MOST / 2
+    });
+    instruct(&server, "CANCEL");
+    assert_eq!(wait_for_results(&server, 2), ["Cancelled", "Passed"]);
+    assert_eq!(fence.members(), 0);
+}
+
+/// A control group that limits the number of processes, for a bomb. Removed when dropped.
+struct Fence {
+    folder: std::path::PathBuf,
+}
+
+impl Fence {
+    const MOST: usize = 150;
+
+    /// `None`, with the reason printed, where none can be made.
+    #[expect(clippy::print_stderr, reason = "why a test did nothing")]
+    fn new(scene: &Scene) -> Option<Self> {
+        let name = scene.path().file_name().unwrap();
+        for parent in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
+            let folder = std::path::Path::new(parent).join(name);
+            if fs::create_dir(&folder).is_err() {
+                continue;
+            }
+            let fence = Self { folder };
+            if fs::write(fence.folder.join("pids.max"), Self::MOST.to_string()).is_ok() {
+                return Some(fence);
+            }
+        }
+        eprintln!("skipped, no control group with a limit of processes can be made here");
+        None
+    }
+
+    fn members(&self) -> usize {
+        let members = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
+        members.lines().count()
+    }
+}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            let members = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
+            for pid in members.lines().filter_map(|pid| pid.parse().ok()) {
+                processes::kill_nine(pid);
+            }
+            if fs::remove_dir(&self.folder).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn a_job_has_a_control_group_of_its_own_where_one_can_be_made() {
+    let scene = Scene::new("group");
+    let server = FakeServer::start();
+    let task = "echo in $(grep ^0:: /proc/self/cgroup)";
+    server.give_work(build_work("unit", 1, &json!([shell(task)])));
+    let chain = start_agent(&scene, &server);
+    assert_eq!(wait_for_results(&server, 1), ["Passed"]);
+    wait_until("the runner has ended", || {
+        chain.processes(Role::Runner).is_empty()
+    });
+    let console = server.console();
+    let line = console
+        .lines()
+        .find(|line| line.contains(" in 0::"))
+        .unwrap();
+    let group = line.split("0::").nth(1).unwrap();
+    // Where none can be made, the job runs all the same: that is seen above.
+    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let folder = std::path::Path::new(root).join(group.trim_start_matches('/'));
+        if group.contains("/journeyman-job-") {
+            assert!(!folder.exists(), "{} is left", folder.display());
+        }
+    }
+}
+
 // --- background processes
 
 #[test]

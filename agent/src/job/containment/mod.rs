@@ -4,6 +4,7 @@
 //! session stays its descendant: an orphan becomes the runner's own child.
 
 mod children;
+mod group;
 mod processes;
 
 use std::{
@@ -17,6 +18,7 @@ use nix::{
 };
 
 pub(crate) use children::Children;
+pub(crate) use group::{make_group_of_job, members_of_group, remove_group_of_job};
 pub(crate) use processes::{Process, Table};
 
 /// How long to go on ending before giving up: a process in uninterruptible sleep cannot be ended
@@ -41,6 +43,8 @@ pub(crate) fn signal_descendants(signal: Signal) -> usize {
 /// Ends every descendant at once, again and again until none is left. Blocks for a few seconds at
 /// most; returns what is still there.
 pub(crate) fn end_descendants() -> Vec<Process> {
+    // What has left the group is found as well.
+    group::end_group();
     end_all(own_descendants)
 }
 
@@ -72,10 +76,26 @@ pub(crate) fn end_all(find: impl Fn(&Table) -> Vec<Process>) -> Vec<Process> {
 /// Each process is asked once: what a task starts to clean up after itself is left in peace.
 /// Blocks for that time.
 pub(crate) fn end_politely(grace: Duration, find: impl Fn(&Table) -> Vec<Process>) -> Vec<Process> {
+    if end_by_themselves(grace, &find) {
+        return Vec::new();
+    }
+    end_all(find)
+}
+
+/// The same with every descendant of this process.
+pub(crate) fn end_descendants_politely(grace: Duration) -> Vec<Process> {
+    if end_by_themselves(grace, own_descendants) {
+        return Vec::new();
+    }
+    end_descendants()
+}
+
+/// Asks them, and says whether all have ended within the time.
+fn end_by_themselves(grace: Duration, find: impl Fn(&Table) -> Vec<Process>) -> bool {
     let deadline = Instant::now() + grace;
     let asked = find(&Table::read());
     if asked.is_empty() {
-        return Vec::new();
+        return true;
     }
     for process in asked {
         send(process, Signal::SIGTERM);
@@ -83,10 +103,10 @@ pub(crate) fn end_politely(grace: Duration, find: impl Fn(&Table) -> Vec<Process
     while Instant::now() < deadline {
         std::thread::sleep(ROUND_PAUSE);
         if find(&Table::read()).is_empty() {
-            return Vec::new();
+            return true;
         }
     }
-    end_all(find)
+    false
 }
 
 /// Signals a process if it is still the one that was found: a process id alone may have been

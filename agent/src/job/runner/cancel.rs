@@ -21,7 +21,7 @@ use super::{Journal, Link};
 use crate::job::{
     cancelled::{CancelProgress, Cancelled},
     console::Console,
-    containment::{Children, end_descendants, end_politely, own_descendants, signal_descendants},
+    containment::{Children, end_descendants, end_descendants_politely, signal_descendants},
     journal::Event,
     tasks::{self, KillAll, TaskContext},
 };
@@ -240,7 +240,7 @@ impl Shared {
             // GoCD lets a checkout go on to its end. What the server hears is the same.
             Current::Materials => {
                 self.children.close();
-                end_politely(self.grace, own_descendants);
+                end_descendants_politely(self.grace);
                 self.ended_all();
             }
             Current::Task(builder, context) => {

@@ -30,7 +30,7 @@ use thiserror::Error;
 use super::{
     channel::{Phase, RunnerInput, RunnerStatus, ServerConnection},
     console::{Charset, Console, LONGEST_LINE},
-    containment::Children,
+    containment::{Children, make_group_of_job, remove_group_of_job},
     folder::JobFolder,
     journal::{Event, JournalWriteError, JournalWriter, Started},
     masking::Masks,
@@ -113,6 +113,7 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
         .map_err(system("start"))?;
     // Before the first thread: the client is made in a way that wants that.
     let server = runtime.block_on(connect(&workdir, &input))?;
+    make_group_of_job();
     let children = Children::default();
     children
         .reap_orphans()
@@ -179,6 +180,7 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
         job.run().await;
         listening.abort();
         streaming.stop();
+        remove_group_of_job();
         Ok(())
     })
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::job::containment::{Process, Table, end_politely, own_descendants};
+use crate::job::containment::{Process, Table, end_descendants_politely, own_descendants};
 
 /// What is about to end by itself is not worth a word.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -36,7 +36,7 @@ pub(super) fn end_what_is_left(grace: Duration) -> Remains {
         return Remains::default();
     }
     let ended = in_words(&found);
-    let left = end_politely(grace, own_descendants).len();
+    let left = end_descendants_politely(grace).len();
     Remains {
         ended: Some(ended),
         left,

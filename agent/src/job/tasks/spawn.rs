@@ -12,6 +12,8 @@ use nix::{
     unistd::write,
 };
 
+use crate::job::containment::members_of_group;
+
 /// What the processes of a job have more of it than the agent: where memory runs out, the kernel
 /// is to end them, and not the one who tells of it.
 const MORE_EXPENDABLE: i32 = 500;
@@ -19,7 +21,7 @@ const MORE_EXPENDABLE: i32 = 500;
 const MOST_EXPENDABLE: i32 = 1000;
 
 /// Starts the command in a new session, so that signals of a terminal or of the agent's process
-/// group do not reach it, and makes it one of the first to be ended when memory runs out.
+/// group do not reach it, in the job's control group where there is one, and makes it one of the first to be ended when memory runs out.
 ///
 /// # Errors
 /// When the process cannot be made or the program cannot be run.
@@ -29,11 +31,15 @@ const MOST_EXPENDABLE: i32 = 1000;
 )]
 pub(crate) fn in_own_session(command: &mut Command) -> io::Result<Child> {
     let expendable = expendable().to_string();
+    let group = members_of_group();
     // SAFETY: the closure runs in the forked child, where only async-signal-safe calls are
     // allowed: setsid, open, write and close are such, their arguments are made before, and
     // neither they nor the conversion of an error allocate or lock.
     unsafe {
         command.pre_exec(move || {
+            if let Some(members) = group {
+                let _ = write(members, b"0");
+            }
             // Everybody may ask for more; where it cannot be done, the job runs all the same.
             if let Ok(file) = open(
                 c"/proc/self/oom_score_adj",
