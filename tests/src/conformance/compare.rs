@@ -10,6 +10,7 @@ use super::{
     case::Case,
     diff,
     differences::Meant,
+    normalise::without_digests,
     order::Rules,
     recording::{
         ConsoleDigest, ConsolePut, FileKind, LeftFile, Line, Order, Recording, Request, Upload,
@@ -57,7 +58,10 @@ fn console(
         );
     }
     let order = expected.order;
-    let shown = |lines: &[Line]| lines.iter().map(Line::shown).collect::<Vec<_>>();
+    let shown = |lines: &[Line]| {
+        let lines = lines.iter().map(|line| without_digests(&line.shown()));
+        lines.collect::<Vec<_>>()
+    };
     let (mut expected_lines, mut got_lines) = (shown(&expected.console), shown(&got.console));
     meant.within_lines(&mut expected_lines, &got_lines);
     rules.sort_lines(&mut expected_lines, order);
