@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cancel;
+mod console;
 mod control;
 mod gocd_server;
 mod kill_nine;

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use super::shortage::describe;
 
-/// Most bytes of one chunk, unless a single line is longer.
+/// Most bytes of one chunk.
 pub const MAX_CHUNK: usize = 1024 * 1024;
 
 /// Most bytes that are held for a disk that takes none.
@@ -254,60 +254,52 @@ impl SpoolReader {
         Self { overflow, ..self }
     }
 
-    /// The next whole lines from `offset` on, at most [`MAX_CHUNK`] bytes unless the first line
-    /// alone is longer. Empty when no finished line is there.
+    /// What to send next from `offset` on, at most `limit` bytes: whole lines, or a part of one that
+    /// is longer. Empty when no finished line is there.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn chunk(&mut self, offset: u64) -> Result<Vec<u8>, SpoolError> {
+    pub fn chunk(&mut self, offset: u64, limit: usize) -> Result<Vec<u8>, SpoolError> {
         let overflow = self.overflow.clone();
         let held = overflow.held();
-        self.read_chunk(offset)
-            .and_then(|chunk| match chunk.is_empty() && !held.bytes.is_empty() {
-                true => self.read_held(offset, &held),
-                false => Ok(chunk),
-            })
+        let mut chunk = self
+            .read(offset, limit, &held)
             .map_err(|source| SpoolError {
                 action: "read",
                 path: self.path.clone(),
                 source,
-            })
-    }
-
-    /// What is held, behind the beginning of its first line where the file has that.
-    fn read_held(&mut self, offset: u64, held: &Held) -> io::Result<Vec<u8>> {
-        let mut chunk = Vec::new();
-        self.file.seek(SeekFrom::Start(offset))?;
-        Read::by_ref(&mut self.file)
-            .take(held.start.saturating_sub(offset))
-            .read_to_end(&mut chunk)?;
-        let sent = usize::try_from(offset.saturating_sub(held.start)).unwrap_or(usize::MAX);
-        chunk.extend_from_slice(held.bytes.get(sent..).unwrap_or_default());
+            })?;
+        chunk.truncate(end_of_chunk(&chunk, limit));
         Ok(chunk)
     }
 
-    fn read_chunk(&mut self, offset: u64) -> io::Result<Vec<u8>> {
-        self.file.seek(SeekFrom::Start(offset))?;
+    /// What is on the disk, and behind it what is held.
+    fn read(&mut self, offset: u64, limit: usize, held: &Held) -> io::Result<Vec<u8>> {
         let mut chunk = Vec::new();
-        loop {
-            let before = chunk.len();
-            Read::by_ref(&mut self.file)
-                .take(MAX_CHUNK as u64)
-                .read_to_end(&mut chunk)?;
-            if let Some(end) = chunk.iter().rposition(|b| *b == b'\n') {
-                // A line longer than a chunk goes alone: only whole lines are sent.
-                let end = if before > 0 {
-                    chunk.iter().position(|b| *b == b'\n').unwrap_or(end)
-                } else {
-                    end
-                };
-                chunk.truncate(end + 1);
-                return Ok(chunk);
-            }
-            if chunk.len() - before < MAX_CHUNK {
-                return Ok(Vec::new());
-            }
+        self.file.seek(SeekFrom::Start(offset))?;
+        Read::by_ref(&mut self.file)
+            .take(limit as u64)
+            .read_to_end(&mut chunk)?;
+        if !held.bytes.is_empty() && chunk.len() < limit {
+            let next = offset + chunk.len() as u64;
+            let sent = usize::try_from(next.saturating_sub(held.start)).unwrap_or(usize::MAX);
+            let rest = held.bytes.get(sent..).unwrap_or_default();
+            chunk.extend_from_slice(&rest[..rest.len().min(limit - chunk.len())]);
         }
+        Ok(chunk)
+    }
+}
+
+/// Behind the last line that is whole, or of a line that is longer than the limit, between two
+/// characters. Bytes that are no text are cut anywhere.
+fn end_of_chunk(chunk: &[u8], limit: usize) -> usize {
+    match memchr::memrchr(b'\n', chunk) {
+        Some(end) => end + 1,
+        None if chunk.len() < limit => 0,
+        None => match str::from_utf8(chunk) {
+            Err(torn) if torn.error_len().is_none() && torn.valid_up_to() > 0 => torn.valid_up_to(),
+            _ => chunk.len(),
+        },
     }
 }
 
@@ -355,9 +347,9 @@ mod tests {
         ));
         assert_eq!(writer.length(), 1200);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 1024);
-        assert_eq!(reader.chunk(0).unwrap(), line.repeat(3));
-        assert_eq!(reader.chunk(900).unwrap(), line);
-        assert!(reader.chunk(1200).unwrap().is_empty());
+        assert_eq!(reader.chunk(0, MAX_CHUNK).unwrap(), line.repeat(4));
+        assert_eq!(reader.chunk(900, MAX_CHUNK).unwrap(), line);
+        assert!(reader.chunk(1200, MAX_CHUNK).unwrap().is_empty());
         // Programs fill the memory, the job's own lines still come in.
         let many = MAX_HELD / line.len();
         assert!(matches!(
@@ -369,7 +361,7 @@ mod tests {
         assert!(matches!(writer.append(b"own\n", Whose::Job), Disk::Bad(_)));
         assert_eq!((writer.take_lost(), writer.lost_lines), (0, 0));
         let length = writer.length();
-        assert_eq!(reader.chunk(length - 4).unwrap(), b"own\n");
+        assert_eq!(reader.chunk(length - 4, MAX_CHUNK).unwrap(), b"own\n");
         // There is room again: all is on the disk, where it was said to be.
         let (_, most) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
         setrlimit(Resource::RLIMIT_FSIZE, most, most).unwrap();
@@ -378,7 +370,7 @@ mod tests {
         let all = std::fs::read(&path).unwrap();
         assert_eq!(all.len() as u64, length + 5);
         assert!(all.ends_with(b"x\nown\nlast\n"));
-        assert_eq!(reader.chunk(length).unwrap(), b"last\n");
+        assert_eq!(reader.chunk(length, MAX_CHUNK).unwrap(), b"last\n");
     }
 
     #[test]
@@ -388,11 +380,11 @@ mod tests {
         let mut writer = SpoolWriter::open(&path).unwrap();
         write(&mut writer, b"one\ntwo\n");
         let mut reader = SpoolReader::open(&path).unwrap();
-        assert_eq!(reader.chunk(0).unwrap(), b"one\ntwo\n");
-        assert_eq!(reader.chunk(4).unwrap(), b"two\n");
-        assert!(reader.chunk(8).unwrap().is_empty());
+        assert_eq!(reader.chunk(0, MAX_CHUNK).unwrap(), b"one\ntwo\n");
+        assert_eq!(reader.chunk(4, MAX_CHUNK).unwrap(), b"two\n");
+        assert!(reader.chunk(8, MAX_CHUNK).unwrap().is_empty());
         write(&mut writer, b"three\n");
-        assert_eq!(reader.chunk(8).unwrap(), b"three\n");
+        assert_eq!(reader.chunk(8, MAX_CHUNK).unwrap(), b"three\n");
         assert_eq!(writer.length(), 14);
     }
 
@@ -402,26 +394,52 @@ mod tests {
         let path = dir.path().join("console");
         std::fs::write(&path, b"one\ntw").unwrap();
         let mut reader = SpoolReader::open(&path).unwrap();
-        assert_eq!(reader.chunk(0).unwrap(), b"one\n");
+        assert_eq!(reader.chunk(0, MAX_CHUNK).unwrap(), b"one\n");
         let mut writer = SpoolWriter::open(&path).unwrap();
         write(&mut writer, b"three\n");
-        assert_eq!(reader.chunk(0).unwrap(), b"one\ntw\nthree\n");
+        assert_eq!(reader.chunk(0, MAX_CHUNK).unwrap(), b"one\ntw\nthree\n");
     }
 
     #[test]
-    fn chunks_are_bounded_but_never_cut_a_line() {
+    fn chunks_are_bounded_and_cut_no_line_that_is_not_longer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console");
         let mut writer = SpoolWriter::open(&path).unwrap();
-        let long = [vec![b'x'; 3 * MAX_CHUNK], b"\n".to_vec()].concat();
-        write(&mut writer, &long);
+        let long = "x".repeat(3 * MAX_CHUNK) + "\n";
+        write(&mut writer, long.as_bytes());
         for _ in 0..40 {
             write(&mut writer, &[vec![b'y'; 99_999], b"\n".to_vec()].concat());
         }
         let mut reader = SpoolReader::open(&path).unwrap();
-        assert_eq!(reader.chunk(0).unwrap(), long);
-        let next = reader.chunk(long.len() as u64).unwrap();
+        for part in 0..3 {
+            let offset = part * MAX_CHUNK as u64;
+            let chunk = reader.chunk(offset, MAX_CHUNK).unwrap();
+            assert_eq!(chunk.len(), MAX_CHUNK);
+        }
+        let next = reader.chunk(long.len() as u64, MAX_CHUNK).unwrap();
         assert_eq!(next.len(), 1_000_000);
         assert!(next.ends_with(b"y\n"));
+    }
+
+    #[test]
+    fn a_part_of_a_line_ends_between_two_characters() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        let mut writer = SpoolWriter::open(&path).unwrap();
+        let text = "aé€😀".repeat(20) + "\n";
+        write(&mut writer, text.as_bytes());
+        let mut reader = SpoolReader::open(&path).unwrap();
+        for limit in 4..60 {
+            let mut sent = Vec::new();
+            while sent.len() < text.len() {
+                let chunk = reader.chunk(sent.len() as u64, limit).unwrap();
+                assert!(!chunk.is_empty() && chunk.len() <= limit);
+                assert!(str::from_utf8(&chunk).is_ok(), "{limit}: {chunk:x?}");
+                sent.extend(chunk);
+            }
+            assert_eq!(sent, text.as_bytes());
+        }
+        std::fs::write(&path, [0x80; 50]).unwrap();
+        assert_eq!(reader.chunk(0, 10).unwrap().len(), 10);
     }
 }

@@ -7,6 +7,7 @@
 
 use std::{path::Path, time::Duration};
 
+use reqwest::StatusCode;
 use thiserror::Error;
 use tokio::{
     sync::watch,
@@ -25,6 +26,13 @@ use crate::remoting::refusal;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// How long a server that answers, but refuses the console, is tried when all else of a job is done
+/// and only its last report is missing. Longer than a server is usually out of order, but not for
+/// ever: the agent could take no other job.
+pub const LAST_PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// A server that refuses even this many bytes at once does not do so for their number.
+const SMALLEST: usize = 1024;
+
 /// Sends a spool part by part.
 pub struct ConsoleSender {
     reader: SpoolReader,
@@ -33,6 +41,8 @@ pub struct ConsoleSender {
     charset_name: String,
     charset: Charset,
     offset: u64,
+    /// Most bytes of one part; less than usual for a server that takes no large ones.
+    limit: usize,
 }
 
 /// A part that could not be sent.
@@ -89,6 +99,7 @@ impl ConsoleSender {
             charset_name: charset.to_owned(),
             charset: Charset::for_name(charset),
             offset,
+            limit: MAX_CHUNK,
         })
     }
 
@@ -110,11 +121,12 @@ impl ConsoleSender {
     /// again.
     pub async fn send_next(&mut self) -> Result<bool, SendError> {
         let (end, answer) = loop {
-            let chunk = self.reader.chunk(self.offset)?;
-            if chunk.is_empty() {
+            let chunk = self.reader.chunk(self.offset, self.limit)?;
+            let length = chunk.len();
+            if length == 0 {
                 return Ok(false);
             }
-            let end = self.offset + chunk.len() as u64;
+            let end = self.offset + length as u64;
             let chunk = match self.charset {
                 Charset::Utf8 => chunk,
                 charset => charset.encode(&text_of(&chunk)).into_owned(),
@@ -129,7 +141,23 @@ impl ConsoleSender {
                 Err(CallError::Refused { status })
                     if refusal::is_unregistered(status)
                         && self.server.renewed(&used, status).await => {}
-                answer => break (end, answer?),
+                Err(CallError::Refused {
+                    status: StatusCode::PAYLOAD_TOO_LARGE,
+                }) if length > SMALLEST => {
+                    self.limit = (length / 2).max(SMALLEST);
+                    tracing::info!(
+                        length,
+                        next = self.limit,
+                        "Sending smaller parts of the console"
+                    );
+                }
+                answer => {
+                    if answer.is_err() {
+                        // If it was the size, that will turn out again.
+                        self.limit = MAX_CHUNK;
+                    }
+                    break (end, answer?);
+                }
             }
         };
         match answer {
@@ -235,11 +263,24 @@ impl Streaming {
     }
 
     /// Waits until the server has all that is in the spool now. No end to an outage of the
-    /// server, but only `patience` for one that answers and refuses.
+    /// server, but only `patience` for one that answers and refuses, counted from its first refusal.
     ///
     /// # Errors
     /// When the server has refused the lines for that long. They are still tried.
     pub async fn flush(&self, patience: Duration) -> Result<(), StillRefused> {
+        self.wait(patience, None).await
+    }
+
+    /// [`Self::flush`] with all of `patience` from now on, however long the server has refused the
+    /// lines already.
+    ///
+    /// # Errors
+    /// As for [`Self::flush`].
+    pub async fn flush_patiently(&self, patience: Duration) -> Result<(), StillRefused> {
+        self.wait(patience, Some(Instant::now())).await
+    }
+
+    async fn wait(&self, patience: Duration, from: Option<Instant>) -> Result<(), StillRefused> {
         let target = *self.lengths.borrow();
         self.urgent
             .send_if_modified(|urgent| std::mem::replace(urgent, target.max(*urgent)) < target);
@@ -249,7 +290,9 @@ impl Streaming {
             if now.acknowledged >= target {
                 return Ok(());
             }
-            let give_up = now.refusing_since.map(|since| since + patience);
+            let give_up = now
+                .refusing_since
+                .map(|since| from.map_or(since, |from| from.max(since)) + patience);
             let expired = async {
                 match give_up {
                     Some(at) => sleep_until(at).await,
@@ -342,3 +385,7 @@ async fn wait_for_more(
         target = urgent.wait_for(|target| *target > offset) => target.is_ok(),
     }
 }
+
+#[cfg(test)]
+#[path = "streaming_tests.rs"]
+mod tests;

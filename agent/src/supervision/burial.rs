@@ -25,7 +25,7 @@ use crate::{
         leftovers::Leftovers,
         server::JobServer,
         spool::{Disk, Overflow, SpoolError, SpoolWriter, Whose},
-        streaming::ConsoleSender,
+        streaming::{ConsoleSender, LAST_PATIENCE},
     },
     lifecycle::{Lifecycle, Run},
     remoting::Session,
@@ -34,8 +34,10 @@ use crate::{
 
 /// Time for a dead runner's processes to end when asked politely.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
-/// How long a server that answers may refuse the rest of the console before it is given up.
-const CONSOLE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server that answers may refuse the rest of the console of a cancelled job.
+const CANCELLED_PATIENCE: Duration = Duration::from_secs(30);
+/// How many job folders that were set aside are kept.
+const KEPT: usize = 10;
 /// Charset of a spool whose journal does not say: GoCD's default.
 const CHARSET: &str = "UTF-8";
 
@@ -95,7 +97,22 @@ pub(super) async fn conclude(
         );
         bury(session, lifecycle, reaper, run, &journal.state, how).await;
     }
-    dispose(session, &run.folder, journal.damage.is_some());
+    let unsent = unsent(&run.folder);
+    if unsent > 0 {
+        tracing::error!(
+            job = run.job.locator(),
+            unsent,
+            "The server has not taken the end of this job's console; the job's folder is set aside \
+             with all of it, in the file `console`"
+        );
+    }
+    dispose(session, &run.folder, journal.damage.is_some() || unsent > 0);
+}
+
+/// Bytes of the console that the server does not have.
+fn unsent(folder: &JobFolder) -> u64 {
+    let length = fs::metadata(folder.console()).map_or(0, |facts| facts.len());
+    length.saturating_sub(read_journal(folder).state.acknowledged)
 }
 
 async fn bury(
@@ -154,6 +171,12 @@ async fn bury(
             result
         }
     };
+    // The result of a cancelled job is final.
+    let patience = if journal.cancelled {
+        CANCELLED_PATIENCE
+    } else {
+        LAST_PATIENCE
+    };
     let charset = started.map_or(CHARSET, |started| started.console_charset.as_str());
     let sent = async {
         let mut sender = ConsoleSender::open(
@@ -164,13 +187,13 @@ async fn bury(
         )?
         .with_overflow(overflow);
         sender
-            .send_all(CONSOLE_PATIENCE, |offset| {
+            .send_all(patience, |offset| {
                 note(JournalEvent::Acknowledged { offset });
             })
             .await
     };
     if let Err(error) = sent.await {
-        tracing::error!(%error, job = run.job.locator(), "The rest of a dead job's console is lost");
+        tracing::error!(%error, job = run.job.locator(), "Cannot send the rest of a dead job's console");
     }
     let status = if journal.cancelled {
         RuntimeStatus::Cancelled
@@ -243,12 +266,12 @@ fn last_words(folder: &JobFolder, acknowledged: u64, how: &str) -> Result<Overfl
     Ok(spool.overflow())
 }
 
-/// Removes the folder of a job that is over; sets a damaged one aside, to be looked at.
-pub(super) fn dispose(session: &Session, folder: &JobFolder, damaged: bool) {
+/// Removes the folder of a job that is over, or sets it aside, to be looked at.
+pub(super) fn dispose(session: &Session, folder: &JobFolder, keep: bool) {
     let path = session.workdir.root().join(folder.path());
-    let result = if damaged {
+    let result = if keep {
         set_aside(&session.workdir.refused(), &path).map(|aside| {
-            tracing::warn!(kept_as = %aside.display(), "Set a damaged job folder aside");
+            tracing::warn!(kept_as = %aside.display(), "Set a job's folder aside");
         })
     } else {
         fs::remove_dir_all(&path)
@@ -266,5 +289,22 @@ fn set_aside(refused: &Path, folder: &Path) -> std::io::Result<PathBuf> {
     name.push(folder.file_name().unwrap_or_default());
     let aside = refused.join(name);
     durable::rename(folder, &aside).map_err(std::io::Error::other)?;
+    drop_oldest(refused)?;
     Ok(aside)
+}
+
+/// Keeps the disk from filling with folders that nobody looks at.
+fn drop_oldest(refused: &Path) -> std::io::Result<()> {
+    let mut jobs = Vec::new();
+    for entry in fs::read_dir(refused)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("job-") {
+            jobs.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    jobs.sort();
+    for (_, path) in jobs.iter().rev().skip(KEPT) {
+        fs::remove_dir_all(path)?;
+    }
+    Ok(())
 }

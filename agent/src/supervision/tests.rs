@@ -127,6 +127,30 @@ async fn a_job_that_was_reported_is_only_cleared_away() {
 }
 
 #[tokio::test]
+async fn a_console_that_the_server_never_took_is_kept() {
+    let server = FakeServer::start().await;
+    let (_folder, session) = registered_session(&server.url).await;
+    let aside = session.workdir.refused();
+    // Of those from before only the latest stay.
+    for number in 0..20 {
+        fs::create_dir_all(aside.join(format!("job-{number}"))).unwrap();
+    }
+    let events = [
+        Event::Acknowledged { offset: 4 },
+        Event::Result {
+            result: JobResult::Passed,
+        },
+        Event::Reported { accepted: true },
+    ];
+    let run = dead_job(&session, &events, b"one\ntwo\n");
+    conclude_job(&session, &run).await;
+    assert!(!run.folder.path().exists());
+    let kept = fs::read(aside.join("job-1234-00000000/console")).unwrap();
+    assert_eq!(kept, b"one\ntwo\n");
+    assert_eq!(fs::read_dir(aside).unwrap().count(), 10);
+}
+
+#[tokio::test]
 async fn a_cancelled_job_is_reported_cancelled() {
     let server = FakeServer::start().await;
     let (_folder, session) = registered_session(&server.url).await;

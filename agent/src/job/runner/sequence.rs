@@ -35,15 +35,13 @@ use crate::job::{
     materials::{self, MaterialContext, delete_content, is_of_pipeline},
     server::{CallError, JobServer},
     shortage::cannot_write,
-    streaming::Streaming,
+    streaming::{LAST_PATIENCE, Streaming},
     tasks::{self, TaskContext},
 };
 
 /// How long a report waits for a server that answers but refuses the console before it. The lines
 /// are tried on meanwhile and afterwards.
 const CONSOLE_BEFORE_REPORT: Duration = Duration::from_secs(10);
-/// The same at the end of the job.
-const CONSOLE_AT_END: Duration = Duration::from_secs(60);
 /// Pauses between attempts to reach a server that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -118,9 +116,9 @@ impl Job<'_> {
             Tag::Completed,
             format_args!("[go] Job completed {}", self.place()),
         );
-        self.flush(CONSOLE_AT_END).await;
+        self.flush_last(&ended).await;
         self.report_end(&ended).await;
-        self.flush(CONSOLE_AT_END).await;
+        self.flush(CONSOLE_BEFORE_REPORT).await;
         self.enter(Phase::Done);
     }
 
@@ -412,6 +410,19 @@ impl Job<'_> {
                 Some(status) if self.server.renewed(&used, status).await => {}
                 _ => return Err(error),
             }
+        }
+    }
+
+    /// As long as the result is not final, no line is given up: with the last report it will be.
+    async fn flush_last(&self, ended: &Ended) {
+        let is_final = matches!(ended, Ended::Ignored) || self.status() == RuntimeStatus::Cancelled;
+        if is_final {
+            self.flush(CONSOLE_BEFORE_REPORT).await;
+        } else if self.streaming.flush_patiently(LAST_PATIENCE).await.is_err() {
+            tracing::error!(
+                minutes = LAST_PATIENCE.as_secs() / 60,
+                "The server refuses console lines; reporting the job without them"
+            );
         }
     }
 
