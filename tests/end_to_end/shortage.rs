@@ -146,6 +146,42 @@ fn a_runner_that_cannot_begin_says_why_on_the_console() {
 }
 
 #[test]
+fn an_agent_that_cannot_start_a_runner_says_so_and_lives() {
+    let scene = Scene::new("handles");
+    let server = FakeServer::start();
+    give_shell(&server, 1, "true");
+    let chain = start_agent(&scene, &server);
+    assert_eq!(wait_for_results(&server, 1), ["Passed"]);
+    wait_until("the agent pings as idle", || {
+        let pings = server.calls("ping");
+        pings
+            .last()
+            .is_some_and(|ping| ping["agentRuntimeInfo"]["runtimeStatus"] == "Idle")
+    });
+    // What it has open stays so, and nothing can be opened beside it.
+    let agent = chain.pid(Role::Agent);
+    let open = |handle: &u32| Path::new(&format!("/proc/{agent}/fd/{handle}")).exists();
+    let limit = (0..).find(|handle| !open(handle)).unwrap();
+    set_handle_limit(agent, &limit.to_string());
+    give_shell(&server, 2, "true");
+    chain.wait_until_said("Cannot run a job");
+    set_handle_limit(agent, "1024");
+    assert_eq!(wait_for_results(&server, 2), ["Passed", "Failed"]);
+    wait_for_text(&server, "Too many open files");
+    give_shell(&server, 3, "true");
+    assert_eq!(wait_for_results(&server, 3)[2], "Passed");
+    assert_eq!(chain.pid(Role::Agent), agent);
+}
+
+fn set_handle_limit(process: i32, soft: &str) {
+    let status = std::process::Command::new("prlimit")
+        .args(["--pid", &process.to_string(), &format!("--nofile={soft}:")])
+        .status()
+        .unwrap();
+    assert!(status.success(), "prlimit: {status}");
+}
+
+#[test]
 fn an_agent_without_room_for_a_job_asks_for_none() {
     let scene = Scene::new("room");
     let server = FakeServer::start();
