@@ -3,6 +3,20 @@
 use clap::{Args, Parser, Subcommand};
 use journeyman_host::arguments::ConnectionArguments;
 
+/// What is read from the environment, for `--help`.
+const ENVIRONMENT: &str = "\
+Environment (GoCD's names):
+  GO_SERVER_URL, GO_EA_SERVER_URL  The server's URL, if it is not an argument
+  AGENT_BOOTSTRAPPER_ARGS          More arguments, with a shell's quotes
+  AGENT_STARTUP_ARGS               Settings as -Dname=value, such as -Dagent.ping.interval=5000;
+                                   GOCD_AGENT_JVM_OPTS has more of them
+  AGENT_BOOTSTRAPPER_JVM_ARGS      The same for the launcher, such as -Dgo.console.stdout=true
+  AGENT_AUTO_REGISTER_KEY, _RESOURCES, _ENVIRONMENTS, _HOSTNAME
+                                   Go into config/autoregister.properties; jobs do not see them
+  GO_EA_AUTO_REGISTER_KEY, _ENVIRONMENT, _ELASTIC_AGENT_ID, _ELASTIC_PLUGIN_ID
+                                   The same for an elastic agent, when GO_EA_SERVER_URL is set
+  JOURNEYMAN_LOG                   Level of the logs, for example debug";
+
 /// Keeps a build agent up to date and running in the current folder.
 #[derive(Debug, Parser)]
 #[command(
@@ -24,7 +38,8 @@ pub enum Command {
     // The word `run` comes from the bootstrapper: an operator never writes it.
     #[command(
         version,
-        override_usage = "journeyman-bootstrapper --server-url <URL> [OPTIONS]"
+        override_usage = "journeyman-bootstrapper --server-url <URL> [OPTIONS]",
+        after_help = ENVIRONMENT
     )]
     Run(RunArguments),
 }
@@ -46,7 +61,7 @@ pub struct RunArguments {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use journeyman_host::arguments::normalise;
+    use journeyman_host::{arguments::normalise, autoregister::ImageVariables};
 
     use super::*;
 
@@ -79,6 +94,14 @@ mod tests {
         let error = parse("run -serverUrl http://127.0.0.1/go --colour").unwrap_err();
         assert!(error.use_stderr());
         assert!(error.to_string().contains("--colour"), "{error}");
-        assert!(!parse("run -help").unwrap_err().use_stderr());
+        let help = parse("run -help").unwrap_err();
+        assert!(!help.use_stderr());
+        for variable in ImageVariables::NAMES {
+            let end = variable
+                .strip_prefix("AGENT_AUTO_REGISTER")
+                .or(variable.strip_prefix("GO_EA_AUTO_REGISTER"))
+                .unwrap_or(variable);
+            assert!(help.to_string().contains(end), "{variable} in {help}");
+        }
     }
 }

@@ -384,6 +384,27 @@ fn jobs_do_not_see_what_an_agent_of_gocds_images_registered_with() {
     assert_eq!(form["agentAutoRegisterHostname"], "build-07");
 }
 
+#[test]
+fn logs_go_where_gocds_packages_and_images_want_them() {
+    let scene = Scene::new("logs");
+    let server = FakeServer::start();
+    let logs = scene.path().join("var-log");
+    let chain = install(&scene, &server)
+        .with_environment(
+            "AGENT_STARTUP_ARGS",
+            &format!("-Xmx256m -Dgocd.agent.log.dir={}", logs.display()),
+        )
+        .with_environment("AGENT_BOOTSTRAPPER_JVM_ARGS", "-Dgo.console.stdout=true")
+        .started();
+    wait_until("the agent's log is on the bootstrapper's output", || {
+        chain.output().contains("Agent started")
+    });
+    for name in ["go-agent-launcher.log", "go-agent.log"] {
+        assert!(fs::metadata(logs.join(name)).unwrap().len() > 0, "{name}");
+        assert!(!chain.folder().join("logs").join(name).exists(), "{name}");
+    }
+}
+
 // --- in the place of a Java agent
 
 #[test]
