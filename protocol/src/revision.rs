@@ -43,15 +43,15 @@ pub struct Modification {
     pub email_address: Option<String>,
     /// Commit; for a dependency `pipeline/counter/stage/stageCounter`.
     pub revision: String,
-    /// When it was made.
-    #[serde(with = "wire::date", skip_serializing_if = "Option::is_none")]
-    pub modified_time: Option<Timestamp>,
     /// JSON text from a package or SCM plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub additional_data: Option<String>,
     /// The same, taken apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub additional_data_map: Option<BTreeMap<String, String>>,
+    /// When it was made.
+    #[serde(with = "wire::date", skip_serializing_if = "Option::is_none")]
+    pub modified_time: Option<Timestamp>,
     /// Always empty in work: the server strips it.
     pub files: Vec<ModifiedFile>,
     /// The material as the server's database has it; of no use to an agent.
@@ -75,8 +75,9 @@ pub struct ModifiedFile {
     pub modification_id: i64,
     /// Path of the file.
     pub file_name: String,
-    /// Folder of the file, empty if `file_name` has it all.
-    pub folder_name: String,
+    /// Folder of the file; absent or empty if `file_name` has it all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder_name: Option<String>,
     /// What happened to it.
     pub action: ModifiedAction,
     /// Number in the server's database.
