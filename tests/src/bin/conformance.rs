@@ -5,10 +5,10 @@
 
 use std::{env, path::PathBuf, process::ExitCode};
 
-use journeyman_tests::conformance::{Options, Summary, own_folders, run_folder};
+use journeyman_tests::conformance::{Options, Summary, own_folders, run_folders};
 
 const USAGE: &str = "usage: conformance [--only NAME] [--keep] [FOLDER...]
-  --only NAME  the cases with this in their name
+  --only NAME  the cases with this in their names
   --keep       keep the sandboxes of failed cases";
 
 #[expect(
@@ -48,11 +48,5 @@ fn run() -> Result<Summary, String> {
     if folders.is_empty() {
         folders = own_folders();
     }
-    let mut summary = Summary::default();
-    for folder in folders {
-        let of_folder = run_folder(&folder, &options, |outcome| println!("{outcome}"))?;
-        summary.passed += of_folder.passed;
-        summary.failed += of_folder.failed;
-    }
-    Ok(summary)
+    run_folders(&folders, &options, |outcome| println!("{outcome}"))
 }

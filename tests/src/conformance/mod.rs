@@ -2,7 +2,7 @@
 //!
 //! A folder of cases holds one folder per job: `case.json` says what is there before, what the
 //! server answers and which work it hands out; `expected.json` is what was recorded from GoCD's
-//! agent: requests, console, uploads, result and files left. [`run_folder`] prepares a sandbox for
+//! agent: requests, console, uploads, result and files left. [`run_folders`] prepares a sandbox for
 //! each case, starts a [recording server](recorder) and the real agent in it, brings what was
 //! recorded into the [same form](normalise) and [compares](compare). What is meant to be different
 //! is declared in one file, see [`differences`]. `tests/conformance/README.md` describes the format.
@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use crate::binaries::repository;
 
 pub use report::{Outcome, Summary};
-pub use run::{Options, run_folder};
+pub use run::{Options, run_folders};
 
 /// The cases of this repository: GoCD's, and our own where there are any.
 pub fn own_folders() -> Vec<PathBuf> {

@@ -1,7 +1,7 @@
 //! Running cases.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::{Mutex, mpsc},
@@ -67,23 +67,29 @@ impl Options {
     }
 }
 
-/// Runs the cases of a folder and says what came of each, in the order of their names.
+/// Runs the cases of these folders and says what came of each, in the order of their names.
 ///
 /// # Errors
-/// The folder cannot be read or has no case.
-pub fn run_folder(
-    folder: &Path,
+/// A folder cannot be read or has no case.
+pub fn run_folders(
+    folders: &[PathBuf],
     options: &Options,
     mut say: impl FnMut(&Outcome),
 ) -> Result<Summary, String> {
-    let mut folders = case_folders(folder)?;
-    if let Some(only) = &options.only {
-        folders.retain(|folder| folder.to_string_lossy().contains(only.as_str()));
+    let mut cases = Vec::new();
+    for folder in folders {
+        cases.extend(case_folders(folder)?);
     }
-    let names: BTreeSet<PathBuf> = folders.iter().cloned().collect();
+    if let Some(only) = &options.only {
+        cases.retain(|case| name(case).contains(only.as_str()));
+        if cases.is_empty() {
+            return Err(format!("no case has {only:?} in its name"));
+        }
+    }
+    let mut queue: Vec<&PathBuf> = cases.iter().collect();
     // Most of the time goes into waiting, and most of that into fetching again and again.
-    folders.sort_by_key(|folder| !takes_long(folder));
-    let queue = Mutex::new(folders.into_iter());
+    queue.sort_by_key(|case| !takes_long(case));
+    let queue = Mutex::new(queue.into_iter());
     let (sender, outcomes) = mpsc::channel();
     let mut summary = Summary::default();
     thread::scope(|scope| {
@@ -92,9 +98,8 @@ pub fn run_folder(
             scope.spawn(move || {
                 loop {
                     let next = queue.lock().expect("the queue of cases").next();
-                    let Some(folder) = next else { return };
-                    let outcome = run(&folder, options);
-                    if sender.send((folder, outcome)).is_err() {
+                    let Some(case) = next else { return };
+                    if sender.send((case, run(case, options))).is_err() {
                         return;
                     }
                 }
@@ -102,14 +107,14 @@ pub fn run_folder(
         }
         drop(sender);
         let mut done = BTreeMap::new();
-        for name in names {
-            while !done.contains_key(&name) {
-                let Ok((folder, outcome)) = outcomes.recv() else {
+        for case in &cases {
+            while !done.contains_key(case) {
+                let Ok((case, outcome)) = outcomes.recv() else {
                     return;
                 };
-                done.insert(folder, outcome);
+                done.insert(case, outcome);
             }
-            let outcome = &done[&name];
+            let outcome = &done[case];
             summary.add(outcome);
             say(outcome);
         }
@@ -117,19 +122,33 @@ pub fn run_folder(
     Ok(summary)
 }
 
+/// The cases of a folder, by name; the folder itself, if it is one.
 fn case_folders(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let is_case = |folder: &Path| {
+        let files = ["case.json", "expected.json"];
+        files.iter().any(|file| folder.join(file).is_file())
+    };
+    if is_case(folder) {
+        return Ok(vec![folder.to_owned()]);
+    }
     let failed = |error| format!("read the folder of cases {}: {error}", folder.display());
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.is_dir() {
+        if is_case(&path) {
             found.push(path);
         }
     }
     if found.is_empty() {
         return Err(format!("{} has no folder of a case", folder.display()));
     }
+    found.sort();
     Ok(found)
+}
+
+fn name(case: &Path) -> String {
+    let name = case.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 fn takes_long(folder: &Path) -> bool {
@@ -140,11 +159,7 @@ fn takes_long(folder: &Path) -> bool {
 fn run(folder: &Path, options: &Options) -> Outcome {
     let begun = Instant::now();
     let mut outcome = Outcome {
-        name: folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
+        name: name(folder),
         findings: Vec::new(),
         meant: Vec::new(),
         took: 0.0,
