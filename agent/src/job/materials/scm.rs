@@ -52,7 +52,7 @@ impl Hidden {
 pub(super) struct Captured {
     pub(super) status: ExitStatus,
     pub(super) stdout: String,
-    stderr: String,
+    pub(super) stderr: String,
 }
 
 impl Captured {
@@ -165,6 +165,17 @@ impl<'a> ScmCommand<'a> {
                 stderr: stderr.join().unwrap_or_default(),
             })
         })
+    }
+
+    /// Shows what a quiet program has said to its error output, as if it had just run.
+    pub(super) fn show_errors(&self, captured: &Captured) {
+        let mut stream = self
+            .context
+            .console
+            .stream(Tag::PrepErr, "STDERR: ", self.mask());
+        let charset = Charset::for_name("utf-8");
+        stream.push(captured.stderr.as_bytes(), charset, &mut |_: &str| {});
+        stream.finish(charset, &mut |_: &str| {});
     }
 
     /// Runs the program without a word; its failure is the job's, with a full report.

@@ -3,19 +3,21 @@
 use std::{
     cell::Cell,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
 use journeyman_protocol::{console::Tag, material::GitMaterial, revision::MaterialRevision};
 
 use super::{
-    config::{self, ConfigError},
+    config::{self, ConfigError, ConfigFile},
     credentials::Settings,
     locks,
+    mirror::{self, Mirror, MirrorError},
     options::Options,
     refspec::BranchOrRefSpec,
     shortcuts::{self, Shortcuts, State},
@@ -31,6 +33,7 @@ use crate::job::materials::{
 
 /// How deep a shallow clone is made when what is wanted is not in it, one after the other.
 const DEPTHS: [u32; 2] = [100, i32::MAX as u32];
+const FETCH: &str = "remote.origin.fetch";
 const ORIGIN: &str = "remote.origin.url";
 const CLEANING: &str = "Cleaning all unversioned files in working copy";
 /// From this version on `submodule foreach` wants its command as one argument.
@@ -41,6 +44,15 @@ const FOREACH_TAKES_ONE_ARGUMENT: (u32, u32) = (2, 22);
 /// # Errors
 /// The message that the console shows.
 pub(in crate::job::materials) fn update(
+    material: &GitMaterial,
+    revision: &MaterialRevision,
+    context: &MaterialContext,
+) -> Result<(), MaterialError> {
+    update_with(Options::of_process(), material, revision, context)
+}
+
+pub(super) fn update_with(
+    options: Options,
     material: &GitMaterial,
     revision: &MaterialRevision,
     context: &MaterialContext,
@@ -76,7 +88,7 @@ pub(in crate::job::materials) fn update(
     let git = Git {
         hidden: url.hidden(),
         hidden_in_clone: url.hidden_in_clone(),
-        options: Options::of_process(),
+        options,
         known_version: Cell::new(None),
         branch: BranchOrRefSpec::parse(&material.ref_spec_or_branch),
         url,
@@ -181,12 +193,14 @@ impl Git<'_> {
         }
         locks::remove_stale(&repository);
         // GoCD fails here again and again.
-        if shortcuts::state(&self.dir) == State::Broken {
+        if shortcuts::state(&self.dir) == State::Broken
+            || mirror::is_unfinished(&self.context.root, &self.dir)
+        {
             return Ok(false);
         }
         let known = self.shortcuts();
         let stored = match known.as_ref().and_then(|known| known.config(ORIGIN)) {
-            Some(urls) => urls.last().cloned().unwrap_or_default(),
+            Some(urls) => urls.last().map(ToString::to_string).unwrap_or_default(),
             None => self.inside(&["config", ORIGIN]).quiet()?,
         };
         if !self.url.is_same(&stored) {
@@ -205,7 +219,6 @@ impl Git<'_> {
     }
 
     fn fetches_refspec(&self, known: Option<&Shortcuts>) -> Result<bool, MaterialError> {
-        const FETCH: &str = "remote.origin.fetch";
         let wanted = format!("+{}", self.branch.expanded);
         if let Some(specs) = known.and_then(|known| known.config(FETCH)) {
             return Ok(specs.join("\n").trim() == wanted);
@@ -226,6 +239,83 @@ impl Git<'_> {
                 ))
             })?;
         }
+        let failed = || MaterialError::new("Failed to run git clone command");
+        let mirror = self.mirror();
+        let reference = mirror.as_ref().and_then(Mirror::reference);
+        let cloned = match (&mirror, reference) {
+            (Some(mirror), Some(reference)) => self.clone_from_mirror(mirror, reference)?,
+            _ => false,
+        };
+        if !cloned {
+            if !self.clone_words(None)?.shown()? {
+                return Err(failed());
+            }
+            // The mirror is to blame, or is not there yet.
+            if let (Some(mirror), Some(_)) = (&mirror, reference) {
+                told(mirror.remove());
+            }
+            self.keep_credentials()?;
+            let populate = self.populate();
+            if let Some(populate) = populate
+                && !populate.shown()?
+            {
+                return Err(failed());
+            }
+        }
+        if let Some(mirror) = mirror {
+            told(mirror.take_from(&self.dir));
+            drop(mirror);
+            mirror::remove_unused(&self.context.root, SystemTime::now());
+        }
+        if self.branch.is_refspec && !self.follow_refspec()? {
+            return Err(failed());
+        }
+        Ok(())
+    }
+
+    /// The mirror of the repository, unless nothing would be won by it.
+    fn mirror(&self) -> Option<Mirror> {
+        if !self.options.mirror || self.shallow || self.url.is_local_path() {
+            return None;
+        }
+        let mirror = Mirror::lock(&self.context.root, &self.url);
+        mirror
+            .map_err(|error| tracing::warn!(%error, "Cloning without a mirror"))
+            .ok()
+    }
+
+    /// Clones with what the mirror has. Nothing is shown before all is well. False: nothing was
+    /// done.
+    fn clone_from_mirror(&self, mirror: &Mirror, reference: &Path) -> Result<bool, MaterialError> {
+        let clone = self.clone_words(Some(reference))?;
+        let captured = clone.captured()?;
+        // Git speaks of the mirror only to complain about it.
+        let is_sound = !captured.stderr.contains(&*reference.to_string_lossy());
+        let mut is_whole = captured.status.success() && is_sound && told(mirror.give_to(&self.dir));
+        if is_whole {
+            self.keep_credentials()?;
+            if let Some(populate) = self.populate() {
+                is_whole = populate.captured()?.status.success();
+            }
+        }
+        if is_whole {
+            clone.show_errors(&captured);
+            return Ok(true);
+        }
+        tracing::warn!(
+            url = self.url.for_display(),
+            "Cloning again, without the mirror"
+        );
+        delete(&self.dir).map_err(|error| {
+            MaterialError::new(format!(
+                "Failed to delete directory: {}: {error}",
+                self.dir.display()
+            ))
+        })?;
+        Ok(false)
+    }
+
+    fn clone_words(&self, reference: Option<&Path>) -> Result<ScmCommand<'_>, MaterialError> {
         let dir = self.dir.to_string_lossy();
         let depth = format!("--depth={}", self.modifications + 1);
         let mut options = Vec::new();
@@ -236,38 +326,36 @@ impl Git<'_> {
             options.push(&depth);
         }
         let mut words = [&["clone"], &options[..]].concat();
+        let shown = [&["git", "clone"], &options[..]].concat();
         if self.url.login().is_some() {
             // The files come once the configuration has the credentials in it that filters such
             // as LFS look for there.
             words.push("--no-checkout");
         }
-        let shown = [&["git", "clone"], &options[..]].concat();
-        let clone = ScmCommand {
+        let reference = reference.map(Path::to_string_lossy);
+        if let Some(reference) = &reference {
+            words.extend(["--reference", reference]);
+        }
+        Ok(ScmCommand {
             shown_as: Some(strings(
                 &[&shown[..], &[self.url.for_config(), &dir]].concat(),
             )),
             hidden: &self.hidden_in_clone,
             folder: None,
             ..self.online(&[&words[..], &[self.url.for_arguments(), &dir]].concat())?
-        };
-        if !clone.shown()? || !self.finish_clone()? {
-            return Err(MaterialError::new("Failed to run git clone command"));
-        }
-        Ok(())
+        })
     }
 
-    /// What a clone has not done by itself. True: all went well.
-    fn finish_clone(&self) -> Result<bool, MaterialError> {
-        self.keep_credentials()?;
-        if !self.branch.is_refspec {
-            return if self.url.login().is_some() {
-                self.inside(&["checkout", "--force", "--quiet"]).shown()
-            } else {
-                Ok(true)
-            };
-        }
+    /// Brings the files of a clone that had to be made without them, if it was.
+    fn populate(&self) -> Option<ScmCommand<'_>> {
+        let is_missing = self.url.login().is_some() && !self.branch.is_refspec;
+        is_missing.then(|| self.inside(&["checkout", "--force", "--quiet"]))
+    }
+
+    /// What a clone does not do by itself. True: all went well.
+    fn follow_refspec(&self) -> Result<bool, MaterialError> {
         let fetched = format!("+{}", self.branch.expanded);
-        let configured = self.inside(&["config", "--replace-all", "remote.origin.fetch", &fetched]);
+        let configured = self.inside(&["config", "--replace-all", FETCH, &fetched]);
         let checkout = self.inside(&["checkout", "-B", &self.branch.local, &self.branch.remote]);
         Ok(configured.shown()?
             && self
@@ -284,7 +372,7 @@ impl Git<'_> {
             return Ok(());
         }
         let url = self.url.for_config();
-        if config::get(&file, ORIGIN).map_err(not_configured)? != [url] {
+        if ConfigFile::read(&file).map_err(not_configured)?.all(ORIGIN) != [url] {
             config::set(&file, &[(ORIGIN.to_owned(), url)]).map_err(not_configured)?;
         }
         Ok(())
@@ -486,6 +574,14 @@ impl Git<'_> {
         let words = std::iter::once(&"git").chain(words).copied();
         ScmCommand::new(words, &self.hidden, self.context)
     }
+}
+
+/// Whether it went well. A mirror that cannot be used is no reason for a job to fail.
+fn told(result: Result<(), MirrorError>) -> bool {
+    if let Err(error) = &result {
+        tracing::warn!(%error, "Going on without a mirror");
+    }
+    result.is_ok()
 }
 
 fn strings(words: &[&str]) -> Vec<String> {

@@ -4,7 +4,9 @@
 mod checkout;
 mod config;
 mod credentials;
+mod index;
 mod locks;
+mod mirror;
 mod options;
 mod refspec;
 mod shortcuts;

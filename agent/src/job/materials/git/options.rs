@@ -2,6 +2,9 @@
 
 use journeyman_host::properties::Properties;
 
+/// What turns a setting of ours off, in either case.
+const OFF: [&str; 5] = ["n", "no", "off", "false", "0"];
+
 /// How checkouts are made. The defaults are GoCD's.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Options {
@@ -9,6 +12,8 @@ pub(super) struct Options {
     keep_ignored: bool,
     /// `toggle.agent.git.submodule.allow.file.protocol`: submodules may be local repositories.
     pub(super) file_submodules: bool,
+    /// `journeyman.git.mirror`: share objects between the clones of a repository. Default on.
+    pub(super) mirror: bool,
 }
 
 impl Options {
@@ -17,7 +22,7 @@ impl Options {
     }
 
     /// GoCD: only `Y`, in either case, turns a toggle on.
-    fn from_properties(properties: &Properties) -> Self {
+    pub(super) fn from_properties(properties: &Properties) -> Self {
         let on = |name| {
             properties
                 .get(name)
@@ -26,6 +31,9 @@ impl Options {
         Self {
             keep_ignored: on("toggle.agent.git.clean.keep.ignored.files"),
             file_submodules: on("toggle.agent.git.submodule.allow.file.protocol"),
+            mirror: !properties
+                .get("journeyman.git.mirror")
+                .is_some_and(|value| OFF.contains(&value.to_ascii_lowercase().as_str())),
         }
     }
 
@@ -58,5 +66,14 @@ mod tests {
         assert_eq!(options(&format!("{keep}true")).clean_words(), "-dffx");
         let allow = "-Dtoggle.agent.git.submodule.allow.file.protocol=Y";
         assert!(options(allow).file_submodules);
+    }
+
+    #[test]
+    fn mirrors_can_be_switched_off() {
+        let mirror = |words: &str| {
+            Options::from_properties(&Properties::from_startup_arguments(words)).mirror
+        };
+        assert!(mirror("") && mirror("-Djourneyman.git.mirror=Y"));
+        assert!(!mirror("-Djourneyman.git.mirror=No") && !mirror("-Djourneyman.git.mirror=false"));
     }
 }

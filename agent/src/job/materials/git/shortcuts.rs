@@ -6,12 +6,12 @@
 
 use std::{
     env, fs,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use git2::{ErrorCode, Index, Repository};
-
-use super::config;
+use super::{config::ConfigFile, index};
 
 /// Variables that make git look elsewhere than we do.
 const ELSEWHERE: [&str; 11] = [
@@ -27,16 +27,14 @@ const ELSEWHERE: [&str; 11] = [
     "GIT_CONFIG_GLOBAL",
     "GIT_CONFIG_SYSTEM",
 ];
-/// Mode of a submodule in the index.
-const GITLINK: u32 = 0o160_000;
 /// git's own: `gc.auto` and `gc.autoPackLimit`.
-const LOOSE_OBJECTS: i64 = 6700;
-const PACKS: i64 = 50;
+const LOOSE_OBJECTS: usize = 6700;
+const PACKS: usize = 50;
 
-/// A checkout that both libgit2 and we understand wholly.
+/// A checkout that we understand wholly.
 pub(super) struct Shortcuts {
-    repository: Repository,
     dir: PathBuf,
+    config: ConfigFile,
 }
 
 /// Whether there is something to go on from.
@@ -56,15 +54,18 @@ pub(super) fn state(dir: &Path) -> State {
     if is_elsewhere() {
         return State::Unknown;
     }
-    let repository = match Repository::open(dir) {
-        Ok(repository) => repository,
-        Err(error) if error.code() == ErrorCode::NotFound => return State::Broken,
-        Err(_) => return State::Unknown,
+    let repository = dir.join(".git");
+    let parts = ["HEAD", "config", "objects", "refs"];
+    if !parts.iter().all(|part| repository.join(part).exists()) {
+        return State::Broken;
+    }
+    let Some(known) = Shortcuts::open(dir) else {
+        return State::Unknown;
     };
-    match repository.head() {
-        Ok(_) => State::Whole,
-        Err(error) if error.code() == ErrorCode::UnbornBranch => State::Broken,
-        Err(_) => State::Unknown,
+    match known.head() {
+        Some(Head::Branch { is_born: true, .. } | Head::Commit) => State::Whole,
+        Some(Head::Branch { is_born: false, .. }) => State::Broken,
+        None => State::Unknown,
     }
 }
 
@@ -78,44 +79,77 @@ fn is_elsewhere() -> bool {
     ELSEWHERE.iter().any(|name| env::var_os(name).is_some())
 }
 
+/// Where HEAD is.
+enum Head {
+    Branch { name: String, is_born: bool },
+    Commit,
+}
+
 impl Shortcuts {
     pub(super) fn open(dir: &Path) -> Option<Self> {
         if is_elsewhere() {
             return None;
         }
-        let text = fs::read_to_string(dir.join(".git/config")).ok()?;
-        let text = text.to_ascii_lowercase();
-        // Other files count as well then, by rules that libgit2 knows only in part.
-        if text.contains("include") || text.contains("worktreeconfig") {
-            return None;
-        }
-        let repository = Repository::open(dir).ok()?;
-        Some(Self {
-            repository,
+        let config = ConfigFile::read(&dir.join(".git/config")).ok()?;
+        // Extensions change where things are, and how they are written.
+        let is_plain = !config.is_more_than_one_file() && !config.has_extensions();
+        // Git refuses what belongs to somebody else, in its own words.
+        let owner = fs::metadata(dir.join(".git")).ok()?.uid();
+        let is_ours = owner == nix::unistd::geteuid().as_raw();
+        (is_plain && is_ours).then(|| Self {
             dir: dir.to_owned(),
+            config,
         })
     }
 
     /// `git config --get-all <name>`, for names that only a checkout has.
-    pub(super) fn config(&self, name: &str) -> Option<Vec<String>> {
-        let values = config::get(&self.dir.join(".git/config"), name).ok()?;
+    pub(super) fn config(&self, name: &str) -> Option<Vec<&str>> {
+        let values = self.config.all(name);
         (!values.is_empty()).then_some(values)
     }
 
     /// `git rev-parse --abbrev-ref HEAD` on a branch.
     pub(super) fn branch(&self) -> Option<String> {
-        let head = self.repository.find_reference("HEAD").ok()?;
-        let target = head.symbolic_target().ok()??;
-        let branch = target.strip_prefix("refs/heads/")?;
-        self.repository.refname_to_id(target).ok()?;
+        let Some(Head::Branch {
+            name,
+            is_born: true,
+        }) = self.head()
+        else {
+            return None;
+        };
         // Git writes more of the name when the short one is not clear.
         let others = ["", "refs/", "refs/tags/", "refs/remotes/"];
-        let is_clear = others.iter().all(|prefix| {
-            self.repository
-                .find_reference(&format!("{prefix}{branch}"))
-                .is_err()
-        });
-        is_clear.then(|| branch.to_owned())
+        let is_other = |prefix: &&str| self.has_ref(&format!("{prefix}{name}")) != Some(false);
+        (!others.iter().any(is_other)).then_some(name)
+    }
+
+    fn head(&self) -> Option<Head> {
+        let text = fs::read_to_string(self.dir.join(".git/HEAD")).ok()?;
+        let text = text.trim_end();
+        let Some(target) = text.strip_prefix("ref: ") else {
+            let is_id = text.len() == 40 && text.bytes().all(is_hex);
+            return is_id.then_some(Head::Commit);
+        };
+        let name = target.strip_prefix("refs/heads/")?;
+        Some(Head::Branch {
+            name: name.to_owned(),
+            is_born: self.has_ref(target)?,
+        })
+    }
+
+    fn has_ref(&self, name: &str) -> Option<bool> {
+        let repository = self.dir.join(".git");
+        if repository.join(name).is_file() {
+            return Some(true);
+        }
+        match fs::read_to_string(repository.join("packed-refs")) {
+            Ok(packed) => {
+                let mut lines = packed.lines();
+                Some(lines.any(|line| line.split_once(' ').is_some_and(|(_, other)| other == name)))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Some(false),
+            Err(_) => None,
+        }
     }
 
     /// Whether no command for submodules can have anything to do now.
@@ -123,62 +157,79 @@ impl Shortcuts {
         if fs::symlink_metadata(self.dir.join(".gitmodules")).is_ok() {
             return false;
         }
-        Index::open(&self.dir.join(".git/index"))
-            .is_ok_and(|index| index.iter().all(|entry| entry.mode != GITLINK))
+        match fs::read(self.dir.join(".git/index")) {
+            Ok(index) => index::has_submodules(&index) == Some(false),
+            // Nothing was ever checked out.
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        }
     }
 
     /// Whether the checkout's configuration has no submodule in it.
     pub(super) fn configures_no_submodules(&self) -> bool {
-        config::submodule_urls(&self.dir.join(".git/config")).is_ok_and(|found| found.is_empty())
+        self.config.submodules().is_empty()
     }
 
-    /// Whether `git gc --auto` would do nothing, by git's own rules.
+    /// Whether `git gc --auto` would do nothing, by git's own rules. Where somebody has set other
+    /// limits, git knows best.
     pub(super) fn needs_no_gc(&self) -> bool {
-        let Ok(config) = self.repository.config() else {
+        if sets_limits(&self.config) || users_files().iter().any(|file| may_set_limits(file)) {
             return false;
-        };
-        let limit = |name, otherwise| match config.get_i64(name) {
-            Ok(value) => Some(value),
-            Err(error) if error.code() == ErrorCode::NotFound => Some(otherwise),
-            Err(_) => None,
-        };
-        let limits = (
-            limit("gc.auto", LOOSE_OBJECTS),
-            limit("gc.autoPackLimit", PACKS),
-        );
-        let (Some(loose), Some(packs)) = limits else {
-            return false;
-        };
-        if loose <= 0 {
-            return true;
         }
         let objects = self.dir.join(".git/objects");
-        // Git looks into one of 256 folders.
-        let in_one = loose.saturating_add(255) / 256;
         let is_object = |name: &str| name.len() == 38 && name.bytes().all(is_hex);
         let is_kept = |name: &str| objects.join("pack").join(name).exists();
         let is_pack = |name: &str| {
             name.strip_suffix(".pack")
                 .is_some_and(|name| !is_kept(&format!("{name}.keep")))
         };
-        count(&objects.join("17"), is_object) <= in_one
-            && (packs <= 0 || count(&objects.join("pack"), is_pack) <= packs)
+        // Git looks into one of 256 folders.
+        count(&objects.join("17"), is_object) <= LOOSE_OBJECTS.div_ceil(256)
+            && count(&objects.join("pack"), is_pack) <= PACKS
     }
+}
+
+/// Where git looks for what the machine and its user have configured.
+fn users_files() -> Vec<PathBuf> {
+    let home = env::var_os("HOME").map(PathBuf::from);
+    let xdg = env::var_os("XDG_CONFIG_HOME")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| Some(home.as_ref()?.join(".config")));
+    [
+        Some(PathBuf::from("/etc/gitconfig")),
+        xdg.map(|folder| folder.join("git/config")),
+        home.map(|folder| folder.join(".gitconfig")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn may_set_limits(file: &Path) -> bool {
+    file.exists()
+        && ConfigFile::read(file).map_or(true, |file| {
+            file.is_more_than_one_file() || sets_limits(&file)
+        })
+}
+
+fn sets_limits(file: &ConfigFile) -> bool {
+    ["gc.auto", "gc.autopacklimit"]
+        .iter()
+        .any(|name| !file.all(name).is_empty())
 }
 
 fn is_hex(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-fn count(folder: &Path, counts: impl Fn(&str) -> bool) -> i64 {
+fn count(folder: &Path, counts: impl Fn(&str) -> bool) -> usize {
     let Ok(items) = fs::read_dir(folder) else {
         return 0;
     };
-    let found = items
+    items
         .flatten()
         .filter(|item| item.file_name().to_str().is_some_and(&counts))
-        .count();
-    i64::try_from(found).unwrap_or(i64::MAX)
+        .count()
 }
 
 #[cfg(test)]
@@ -221,12 +272,12 @@ mod tests {
     fn configuration_in_other_files_is_left_to_git() {
         let dir = tempfile::tempdir().unwrap();
         let repo = Repo::new(dir.path().join("r"));
-        let known = Shortcuts::open(&repo.path).unwrap();
-        assert_eq!(known.config("remote.origin.url"), None);
+        let known = || Shortcuts::open(&repo.path);
+        assert_eq!(known().unwrap().config("remote.origin.url"), None);
         git(&repo.path, &["config", "remote.origin.url", "x"]);
-        assert_eq!(known.config("remote.origin.url").unwrap(), ["x"]);
+        assert_eq!(known().unwrap().config("remote.origin.url").unwrap(), ["x"]);
         git(&repo.path, &["config", "include.path", "other"]);
-        assert!(Shortcuts::open(&repo.path).is_none());
+        assert!(known().is_none());
     }
 
     #[test]
@@ -243,17 +294,16 @@ mod tests {
         }
         // 6700 / 256, rounded up, is 27.
         assert!(!needs_none());
-        git(&repo.path, &["config", "gc.auto", "0"]);
-        assert!(needs_none());
-        git(&repo.path, &["config", "gc.auto", "10k"]);
-        assert!(needs_none());
-        git(&repo.path, &["config", "gc.autoPackLimit", "1"]);
+        fs::remove_dir_all(&folder).unwrap();
         let packs = repo.path.join(".git/objects/pack");
-        for name in ["a.pack", "b.pack", "b.keep"] {
-            fs::write(packs.join(name), "").unwrap();
+        for number in 0..51 {
+            assert!(needs_none(), "{number}");
+            fs::write(packs.join(format!("{number}.pack")), "").unwrap();
         }
+        assert!(!needs_none());
+        fs::write(packs.join("3.keep"), "").unwrap();
         assert!(needs_none());
-        fs::write(packs.join("c.pack"), "").unwrap();
+        git(&repo.path, &["config", "gc.autoPackLimit", "100"]);
         assert!(!needs_none());
     }
 }

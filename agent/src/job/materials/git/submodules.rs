@@ -4,7 +4,7 @@
 use std::path::{Component, Path};
 
 use super::{
-    config::{self, ConfigError},
+    config::{self, ConfigError, ConfigFile},
     url::RepositoryUrl,
 };
 
@@ -23,18 +23,23 @@ pub(super) fn siblings(dir: &Path, url: &RepositoryUrl) -> Result<Vec<Sibling>, 
     if url.login().is_none() {
         return Ok(Vec::new());
     }
-    let relative = config::submodule_urls(&dir.join(".gitmodules"))?;
-    let resolved = config::submodule_urls(&dir.join(".git/config"))?;
-    Ok(resolved
+    let modules = ConfigFile::read(&dir.join(".gitmodules"))?;
+    let relative = modules.submodules();
+    let config = ConfigFile::read(&dir.join(".git/config"))?;
+    Ok(config
+        .submodules()
         .into_iter()
         .filter(|(name, _)| {
             relative.iter().any(|(relative, url)| {
-                relative == name && (url.starts_with("./") || url.starts_with("../"))
+                *relative == *name && (url.starts_with("./") || url.starts_with("../"))
             })
         })
         .filter_map(|(name, resolved)| {
-            let url = url.sibling(&resolved)?;
-            Some(Sibling { name, url })
+            let url = url.sibling(resolved)?;
+            Some(Sibling {
+                name: name.to_owned(),
+                url,
+            })
         })
         .collect())
 }

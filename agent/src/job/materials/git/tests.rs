@@ -3,16 +3,17 @@
 use std::{
     collections::HashSet,
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use journeyman_host::{lock::Lock, properties::Properties};
 use journeyman_protocol::{
     material::{GitMaterial, Material},
     revision::{MaterialRevision, Modification},
@@ -20,8 +21,10 @@ use journeyman_protocol::{
 use pretty_assertions::assert_eq;
 
 use super::{
+    checkout::update_with,
     http_server::{HttpServer, PASSWORD, USER_INFO},
-    update,
+    mirror,
+    options::Options,
 };
 use crate::job::materials::{MaterialError, testing::Bench};
 
@@ -83,6 +86,16 @@ pub(super) fn check_out(
     material: &GitMaterial,
     revision: &str,
 ) -> Result<(), MaterialError> {
+    let options = Options::from_properties(&Properties::default());
+    check_out_with(options, bench, material, revision)
+}
+
+fn check_out_with(
+    options: Options,
+    bench: &Bench,
+    material: &GitMaterial,
+    revision: &str,
+) -> Result<(), MaterialError> {
     let revisions = MaterialRevision {
         material: Material::GitMaterial(material.clone()),
         modifications: vec![Modification {
@@ -91,7 +104,7 @@ pub(super) fn check_out(
         }],
         changed: true,
     };
-    update(material, &revisions, &bench.context)
+    update_with(options, material, &revisions, &bench.context)
 }
 
 fn patience() -> Duration {
@@ -356,4 +369,224 @@ fn a_submodule_whose_source_is_gone_fails_the_job() {
     let clone = format!("clone of 'http://{}/sub' into submodule path", server.host);
     assert!(text.contains(&clone), "{text}");
     assert!(!text.contains("p%40") && !text.contains(PASSWORD), "{text}");
+}
+
+fn file_url(repo: &Repo) -> String {
+    format!("file://{}", repo.path.display())
+}
+
+/// Everything about a checkout that a job could notice.
+fn seen_of(checkout: &Path) -> String {
+    let config = git(checkout, &["config", "-l", "--local"]);
+    let refs = git(checkout, &["for-each-ref"]);
+    let status = git(checkout, &["status", "--branch"]);
+    let head = fs::read_to_string(checkout.join(".git/HEAD")).unwrap();
+    git(checkout, &["fsck", "--strict"]);
+    let alternates = checkout.join(".git/objects/info/alternates").exists();
+    format!("{config}\n{refs}\n{status}\n{head}\n{alternates}")
+}
+
+/// The only file of this ending in the folder.
+fn only(folder: &Path, ending: &str) -> PathBuf {
+    let items = fs::read_dir(folder).unwrap();
+    let found: Vec<_> = items
+        .map(|item| item.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == ending))
+        .collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].clone()
+}
+
+fn without_times(lines: Vec<String>) -> Vec<String> {
+    let timed = |line: &String| line.contains("Updating files");
+    lines.into_iter().filter(|line| !timed(line)).collect()
+}
+
+#[test]
+fn a_clone_by_the_mirror_is_a_clone_like_any_other() {
+    let repos = tempfile::tempdir().unwrap();
+    let app = Repo::new(repos.path().join("app"));
+    let old = app.commit("a", "1");
+    git(&app.path, &["tag", "v1"]);
+    git(&app.path, &["branch", "other"]);
+    for (branch, expected) in [("main", 2), ("refs/heads/other:mine", 2)] {
+        let by_mirror = Bench::new();
+        let plain = Bench::new();
+        let off = || {
+            let words = "-Djourneyman.git.mirror=off";
+            Options::from_properties(&Properties::from_startup_arguments(words))
+        };
+        let material = material(&file_url(&app), branch);
+        let checkout = |bench: &Bench| bench.context.root.join("pipelines/P");
+        // The first fills the mirror; then something is new; then a second pipeline comes.
+        check_out(&by_mirror, &material, &old).unwrap();
+        let fresh = fs::read_dir(by_mirror.context.root.join("mirrors")).unwrap();
+        assert_eq!(fresh.count(), expected);
+        let tip = app.commit("b", branch);
+        git(&app.path, &["branch", "-f", "other"]);
+        fs::remove_dir_all(checkout(&by_mirror)).unwrap();
+        let before = by_mirror.lines().len();
+        check_out(&by_mirror, &material, &tip).unwrap();
+        check_out_with(off(), &plain, &material, &tip).unwrap();
+        assert!(!plain.context.root.join("mirrors").exists());
+        assert_eq!(seen_of(&checkout(&by_mirror)), seen_of(&checkout(&plain)));
+        let shown = without_times(by_mirror.lines().split_off(before));
+        assert_eq!(shown, without_times(plain.lines()));
+
+        // It shares files with the mirror, and needs none of it.
+        let mirrors = by_mirror.context.root.join("mirrors");
+        let mirror = only(&mirrors, "git");
+        let packs = fs::read_dir(mirror.join("objects/pack")).unwrap();
+        for pack in packs.map(|pack| pack.unwrap().path()) {
+            let linked = checkout(&by_mirror)
+                .join(".git/objects/pack")
+                .join(pack.file_name().unwrap());
+            assert_eq!(
+                fs::metadata(&linked).unwrap().ino(),
+                fs::metadata(&pack).unwrap().ino()
+            );
+        }
+        fs::remove_dir_all(&mirrors).unwrap();
+        git(&checkout(&by_mirror), &["fsck", "--strict"]);
+        let third = app.commit("c", branch);
+        git(&app.path, &["branch", "-f", "other"]);
+        check_out(&by_mirror, &material, &third).unwrap();
+    }
+}
+
+#[test]
+fn the_second_clone_transfers_nothing_it_has_and_shows_no_credentials() {
+    let bench = Bench::new();
+    let repos = bench.path("repos");
+    let app = Repo::new(repos.join("app"));
+    let revision = app.commit("a", "1");
+    let server = HttpServer::start(&repos, || {});
+    let url = format!("http://{USER_INFO}@{}/app", server.host);
+    let material = material(&url, "main");
+    check_out(&bench, &material, &revision).unwrap();
+    let checkout = bench.context.root.join("pipelines/P");
+    fs::remove_dir_all(&checkout).unwrap();
+    let packed = |calls: &[String]| calls.iter().filter(|call| call.starts_with("POST")).count();
+    let posts = packed(&server.calls());
+    check_out(&bench, &material, &revision).unwrap();
+    assert_eq!(clones(&bench), 2);
+    // Two for the names of the clone and the fetch, none for a pack.
+    assert_eq!(packed(&server.calls()) - posts, 2, "{:#?}", server.calls());
+    let mirrors = bench.context.root.join("mirrors");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&mirrors), 0o700);
+    let mirror = only(&mirrors, "git");
+    assert_eq!(mode(&mirror), 0o700);
+    let found = Command::new("grep")
+        .args(["-rlE", "bot|p%40|p@ss"])
+        .arg(&mirrors)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    assert_eq!(git(&checkout, &["config", "remote.origin.url"]), url);
+
+    // Others' objects do not open the door.
+    let wrong = format!("http://bot:wrong@{}/app", server.host);
+    fs::remove_dir_all(&checkout).unwrap();
+    let wrong = GitMaterial::new(wrong, "main");
+    assert!(check_out(&bench, &wrong, &revision).is_err());
+    assert!(mirror.join("packed-refs").exists());
+}
+
+#[test]
+fn a_damaged_mirror_is_made_again() {
+    let repos = tempfile::tempdir().unwrap();
+    let app = Repo::new(repos.path().join("app"));
+    let revision = app.commit("a", "1");
+    let material = material(&file_url(&app), "main");
+    let packs =
+        |bench: &Bench| only(&bench.context.root.join("mirrors"), "git").join("objects/pack");
+    let damages: [fn(&Path); 4] = [
+        |packs| fs::remove_file(only(packs, "pack")).unwrap(),
+        |packs| {
+            let pack = only(packs, "pack");
+            let content = fs::read(&pack).unwrap();
+            fs::remove_file(&pack).unwrap();
+            fs::write(&pack, &content[..content.len() / 2]).unwrap();
+        },
+        |packs| {
+            let pack = only(packs, "pack");
+            let mut content = fs::read(&pack).unwrap();
+            let end = content.len() - 20;
+            content[12..end].fill(b'x');
+            fs::remove_file(&pack).unwrap();
+            fs::write(&pack, content).unwrap();
+        },
+        |packs| fs::remove_dir_all(packs.parent().unwrap()).unwrap(),
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let bench = Bench::new();
+        let checkout = bench.context.root.join("pipelines/P");
+        check_out(&bench, &material, &revision).unwrap();
+        let first = seen_of(&checkout);
+        fs::remove_dir_all(&checkout).unwrap();
+        damage(&packs(&bench));
+        let before = bench.lines().len();
+        check_out(&bench, &material, &revision).unwrap();
+        let errors = bench.lines().split_off(before);
+        let errors: Vec<_> = errors
+            .iter()
+            .filter(|line| line.starts_with("pe|"))
+            .collect();
+        assert_eq!(
+            errors,
+            ["pe|STDERR: Cloning into '~/agent/pipelines/P'..."],
+            "{number}"
+        );
+        assert_eq!(seen_of(&checkout), first, "{number}");
+        fs::remove_dir_all(&checkout).unwrap();
+        git(
+            &packs(&bench),
+            &[
+                "verify-pack",
+                &only(&packs(&bench), "idx").display().to_string(),
+            ],
+        );
+        check_out(&bench, &material, &revision).unwrap();
+    }
+}
+
+#[test]
+fn a_clone_that_still_needs_the_mirror_was_broken_off() {
+    let bench = Bench::new();
+    let app = Repo::new(bench.path("app"));
+    let revision = app.commit("a", "1");
+    let material = material(&file_url(&app), "main");
+    check_out(&bench, &material, &revision).unwrap();
+    let checkout = bench.context.root.join("pipelines/P");
+    let mirror = only(&bench.context.root.join("mirrors"), "git");
+    let alternates = checkout.join(".git/objects/info/alternates");
+    fs::write(&alternates, format!("{}/objects\n", mirror.display())).unwrap();
+    check_out(&bench, &material, &revision).unwrap();
+    assert_eq!(clones(&bench), 2);
+    assert!(!alternates.exists());
+}
+
+#[test]
+fn mirrors_go_when_nobody_has_used_them_for_long() {
+    let bench = Bench::new();
+    let app = Repo::new(bench.path("app"));
+    let revision = app.commit("a", "1");
+    check_out(&bench, &material(&file_url(&app), "main"), &revision).unwrap();
+    let root = &bench.context.root;
+    let mirror = only(&root.join("mirrors"), "git");
+    let in_days = |days: u64| SystemTime::now() + Duration::from_secs(days * 24 * 3600);
+    mirror::remove_unused(root, in_days(29));
+    assert!(mirror.exists());
+    let held = Lock::acquire(&mirror.with_extension("lock"), Duration::ZERO).unwrap();
+    mirror::remove_unused(root, in_days(31));
+    assert!(mirror.exists());
+    drop(held);
+    // A test beside this one may just be between fork and exec, with a copy of the lock.
+    let deadline = Instant::now() + patience();
+    while mirror.exists() {
+        assert!(Instant::now() < deadline, "the mirror stays");
+        mirror::remove_unused(root, in_days(31));
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

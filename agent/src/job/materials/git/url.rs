@@ -144,6 +144,19 @@ impl RepositoryUrl {
         let stored = stored.trim().replace(&self.full, &self.display);
         comparable(&self.display) == comparable(&UrlArgument::from(stored).for_display())
     }
+
+    /// Whether git reaches the repository without any transport: it then links the objects.
+    pub(super) fn is_local_path(&self) -> bool {
+        if self.full.contains("://") {
+            return false;
+        }
+        // git: a colon before the first slash makes it `host:path`.
+        match (self.full.find(':'), self.full.find('/')) {
+            (Some(colon), Some(slash)) => slash < colon,
+            (Some(_), None) => false,
+            (None, _) => true,
+        }
+    }
 }
 
 fn hidden_info(info: &str) -> [(String, String); 2] {
@@ -335,5 +348,15 @@ mod tests {
         assert_eq!(url.for_display(), "http://h/r");
         assert!(url.is_same("http://u:pw@h/r"));
         assert!(!url.is_same("http://u:old@h/r"));
+    }
+
+    #[test]
+    fn local_paths_are_told_from_hosts() {
+        for local in ["/srv/x", "../x", "./a:b", "x"] {
+            assert!(url(local).is_local_path(), "{local}");
+        }
+        for remote in ["git@h:x/y", "file:///srv/x", "ssh://h/x", "h:x"] {
+            assert!(!url(remote).is_local_path(), "{remote}");
+        }
     }
 }
