@@ -9,6 +9,7 @@
     reason = "a measurement that cannot be made ends with a panic that says where"
 )]
 
+mod checkout;
 mod console;
 mod latency;
 mod memory;
@@ -28,6 +29,7 @@ const FIGURES: &[(&str, Figure)] = &[
     ("memory", memory::figure),
     ("latency", latency::figure),
     ("console", console::figure),
+    ("checkout", checkout::figure),
 ];
 
 #[expect(clippy::print_stdout, reason = "the output of this program")]
