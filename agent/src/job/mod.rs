@@ -20,6 +20,8 @@ pub mod spool;
 pub mod streaming;
 
 mod artifacts;
+#[cfg(test)]
+mod bench;
 mod cancelled;
 mod console;
 mod containment;

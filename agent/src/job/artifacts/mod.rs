@@ -2,8 +2,10 @@
 
 mod checksums;
 mod destination;
+mod packing;
 mod pattern;
 mod scan;
+mod tree;
 mod upload;
 
 use std::path::Path;
@@ -16,7 +18,7 @@ use journeyman_protocol::{
 
 use super::{console::Console, server::JobServer};
 use scan::Match;
-use upload::Uploader;
+use upload::{Pauses, Uploader};
 
 /// Publishes all artifacts of a job. False when one of them failed; the others are published all
 /// the same. `root` is the agent's working directory, absolute.
@@ -33,7 +35,7 @@ pub(crate) async fn publish(
         uploader: Uploader {
             server,
             console,
-            root,
+            pauses: Pauses::default(),
         },
     };
     let mut failed = publisher.refuse_external();
@@ -177,7 +179,7 @@ impl Publisher<'_> {
                 plan.dest.as_deref().unwrap_or_default(),
                 &item.relative,
             );
-            if !self.uploader.upload(&item.path, &dest).await {
+            if self.uploader.upload(&item.path, &dest).await.is_err() {
                 return false;
             }
         }

@@ -1,25 +1,35 @@
-//! Uploading one file or folder.
+//! Uploading one file or folder: packed while it is sent, so that nothing of it is kept anywhere.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read, Seek, Write},
-    path::{Component, Path, PathBuf},
+    io,
+    path::{Component, Path},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use jiff::Zoned;
+use bytes::Bytes;
+use futures_util::stream;
 use journeyman_protocol::{console::Tag, files};
-use md5::{Digest, Md5};
 use reqwest::{
-    Body, Method, StatusCode,
+    Body, Method, Response, StatusCode,
     header::{HeaderMap, HeaderName, HeaderValue},
     multipart::{Form, Part},
 };
-use tokio::time::sleep;
-use tokio_util::io::ReaderStream;
-use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
 
-use super::checksums::Checksums;
+use super::{
+    packing::{self, Chunks},
+    tree,
+};
 use crate::{
     job::{
         console::Console,
@@ -30,111 +40,136 @@ use crate::{
 
 /// GoCD: attempts for one item, without a pause.
 const ATTEMPTS: u32 = 3;
-/// Pauses while nobody answers, or only a proxy does; that does not count as an attempt.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How much is read and sent at once, in bytes.
-const CHUNK: usize = 64 * 1024;
-/// GoCD's: the fastest. Level 1 of deflate.
-const LEVEL: i64 = 1;
-/// Deeper than this only links that lead back lead.
-const DEEPEST: usize = 200;
-/// Where temporary files are, relative to the agent's working directory.
-const DATA: &str = "data";
+/// Packed pieces of 64 KiB that wait to be sent.
+const AHEAD: usize = 8;
 
 /// Uploads for one job.
 pub(super) struct Uploader<'a> {
     pub(super) server: &'a JobServer,
     pub(super) console: &'a Console,
-    /// The agent's working directory.
-    pub(super) root: &'a Path,
+    pub(super) pauses: Pauses,
 }
 
-/// An item ready to be sent.
-struct Packed {
-    zip: File,
-    length: u64,
-    /// Bytes before packing.
-    size: u64,
-    checksums: String,
+/// How long an upload waits for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pauses {
+    /// Before the next try, while nobody answers or only a proxy does; doubled each time. That
+    /// does not count as an attempt.
+    first: Duration,
+    longest: Duration,
+    /// So long a body is held back for an answer to its headers alone, after a connection broke.
+    early_answer: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(500),
+            longest: Duration::from_secs(10),
+            early_answer: Duration::from_secs(2),
+        }
+    }
+}
+
+/// An item that the server does not have. The text is GoCD's where a console line shows it.
+#[derive(Debug, Error)]
+pub(super) enum UploadError {
+    #[error("its destination leaves the job's artifacts")]
+    Destination,
+    #[error("Failed to find {0}")]
+    Missing(String),
+    #[error("cannot read it: {0}")]
+    Source(#[from] io::Error),
+    #[error("{message}.  HTTP return code is {}", .status.as_u16())]
+    Refused { message: String, status: StatusCode },
+    #[error("the connection to the server broke: {0}")]
+    Broken(String),
 }
 
 impl Uploader<'_> {
     /// Uploads a file or folder to a folder of the job's artifacts. Says on the console how that
-    /// goes; true when the server has it.
-    pub(super) async fn upload(&self, item: &Path, dest: &str) -> bool {
+    /// goes.
+    pub(super) async fn upload(&self, item: &Path, dest: &str) -> Result<(), UploadError> {
         let name = item.display();
+        let failed = format!("Failed to upload {name}");
         if Path::new(dest)
             .components()
             .any(|part| part == Component::ParentDir)
         {
-            self.error(&format!(
-                "[go] Failed to upload {name}: its destination {dest} leaves the job's artifacts"
-            ));
-            return false;
+            let error = UploadError::Destination;
+            self.error(&format!("[go] {failed}: {error}: {dest}"));
+            return Err(error);
         }
-        let Some(packed) = self.pack(item, dest).await else {
-            return false;
-        };
-        for attempt in 1..=ATTEMPTS {
-            let shown = if dest.is_empty() {
-                "[defaultRoot]"
-            } else {
-                dest
+        if !item.exists() {
+            let error = UploadError::Missing(name.to_string());
+            self.error(&format!("[go] {error}"));
+            return Err(error);
+        }
+        let mut attempt = 1;
+        loop {
+            let error = match self.attempt(item, dest, attempt).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
             };
-            self.console.line(
-                Tag::Publish,
-                &format!("[go] Uploading artifacts from {name} to {shown}"),
+            tracing::warn!(%error, attempt, item = %name, "An upload failed");
+            if attempt == 1
+                && let UploadError::Source(source) = &error
+                && source.kind() == io::ErrorKind::InvalidFilename
+            {
+                self.error(&format!("[go] Cannot publish {name}: {source}"));
+            }
+            self.error(&format!("[go] {failed}"));
+            let is_denied = matches!(
+                error,
+                UploadError::Refused {
+                    status: StatusCode::PAYLOAD_TOO_LARGE,
+                    ..
+                }
             );
-            let status = self.send(item, dest, &packed, attempt).await;
-            if status.is_some_and(|status| status.is_success()) {
-                return true;
+            if is_denied || attempt == ATTEMPTS {
+                return Err(error);
             }
-            if status == Some(StatusCode::PAYLOAD_TOO_LARGE) {
-                self.error(&format!(
-                    "[go] Artifact upload for file {name} (Size: {}) was denied by the server. This \
-                     usually happens when server runs out of disk space.",
-                    packed.size
-                ));
-            }
-            self.error(&format!("[go] Failed to upload {name}"));
-            if status == Some(StatusCode::PAYLOAD_TOO_LARGE) {
-                break;
-            }
-        }
-        false
-    }
-
-    async fn pack(&self, item: &Path, dest: &str) -> Option<Packed> {
-        let (path, data, dest) = (item.to_owned(), self.root.join(DATA), dest.to_owned());
-        let now = self.console.now();
-        let packed = tokio::task::spawn_blocking(move || pack(&path, &data, &dest, &now))
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
-        match packed {
-            Ok(packed) => Some(packed),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.error(&format!("[go] Failed to find {}", item.display()));
-                None
-            }
-            Err(error) => {
-                self.error(&format!(
-                    "[go] Failed to upload {}: {error}",
-                    item.display()
-                ));
-                None
-            }
+            attempt += 1;
         }
     }
 
-    /// Sends the item once, through any time that nobody answers. None: it could not be sent.
+    async fn attempt(&self, item: &Path, dest: &str, attempt: u32) -> Result<(), UploadError> {
+        let name = item.display();
+        let owned = item.to_owned();
+        // GoCD packs before it says that it uploads: what cannot be read is not uploaded.
+        let size = blocking(move || tree::size(&owned)).await?;
+        let shown = if dest.is_empty() {
+            "[defaultRoot]"
+        } else {
+            dest
+        };
+        self.console.line(
+            Tag::Publish,
+            &format!("[go] Uploading artifacts from {name} to {shown}"),
+        );
+        let status = self.send(item, dest, size, attempt).await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        let mut message = format!("Failed to upload {name}");
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            message = format!(
+                "Artifact upload for file {name} (Size: {size}) was denied by the server. This \
+                 usually happens when server runs out of disk space."
+            );
+            self.error(&format!("[go] {message}"));
+        }
+        Err(UploadError::Refused { message, status })
+    }
+
+    /// Sends the item once, through any time that nobody answers.
     async fn send(
         &self,
         item: &Path,
         dest: &str,
-        packed: &Packed,
+        size: u64,
         attempt: u32,
-    ) -> Option<StatusCode> {
+    ) -> Result<StatusCode, UploadError> {
         let path = format!(
             "{}?{}={attempt}&{}={}",
             files::file_path(self.server.job(), dest),
@@ -142,43 +177,55 @@ impl Uploader<'_> {
             files::BUILD_ID,
             self.server.job().build_id
         );
-        let mut pause = FIRST_PAUSE;
+        let mut pause = self.pauses.first;
+        let mut hold = Duration::ZERO;
         loop {
-            let form = match form(item, packed) {
-                Ok(form) => form,
-                Err(error) => {
-                    tracing::error!(%error, item = %item.display(), "Cannot send an artifact");
-                    return None;
-                }
-            };
             let used = self.server.credentials();
+            let sending = Sending::start(item, dest, self.console, hold);
             let request = self
                 .server
                 .file_request(Method::POST, &path)
-                .header(files::X_GO_ARTIFACT_SIZE, packed.size)
-                .header(files::X_GOCD_CONFIRM, "true")
-                .multipart(form);
-            let outage = match request.send().await {
-                Ok(answer) => {
-                    let status = answer.status();
+                .header(files::X_GO_ARTIFACT_SIZE, size)
+                .header(files::X_GOCD_CONFIRM, "true");
+            let request = match form(item, sending.zip, sending.checksums) {
+                Ok(form) => request.multipart(form),
+                Err(error) => return Err(UploadError::Broken(error.to_string())),
+            };
+            let answer = request.send().await.map(|answer: Response| answer.status());
+            // The answer may come in the middle of the body. What is left of it is of no use then.
+            sending.stop.cancel();
+            let packed = match sending.packing.await {
+                Ok(packed) => packed,
+                Err(error) => Err(io::Error::other(error)),
+            };
+            let outage = match answer {
+                Ok(status) => {
                     let refusal = CallError::Refused { status };
                     if !refusal.is_outage() {
                         // GoCD: 403 also says that a file of that name is there already.
                         if is_unregistered(status) && self.server.renewed(&used, status).await {
                             continue;
                         }
-                        if !status.is_success() {
-                            tracing::warn!(%status, attempt, item = %item.display(), "An upload was refused");
-                        }
-                        return Some(status);
+                        return Ok(status);
                     }
                     status.to_string()
                 }
-                Err(error) => error.without_url().to_string(),
+                Err(error) => {
+                    packed?;
+                    let error = error.without_url();
+                    // A server that refuses a body may close the connection on it, and then its
+                    // answer is lost now and again. The next body waits for an answer first, and
+                    // one that broke after that was not refused.
+                    if hold > Duration::ZERO && sending.has_sent.load(Ordering::Relaxed) {
+                        return Err(UploadError::Broken(format!("{error:?}")));
+                    }
+                    hold = self.pauses.early_answer;
+                    format!("{error:?}")
+                }
             };
             tracing::warn!(error = outage, again_in = ?pause, item = %item.display(), "An upload broke");
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(self.pauses.longest);
         }
     }
 
@@ -187,12 +234,87 @@ impl Uploader<'_> {
     }
 }
 
-fn form(item: &Path, packed: &Packed) -> io::Result<Form> {
-    // A handle of its own position would be nicer; this one is read by one request at a time.
-    let mut zip = packed.zip.try_clone()?;
-    zip.rewind()?;
-    let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(zip), CHUNK);
-    let name: String = file_name(item)
+/// An item on its way: it is packed on a thread of its own and sent by this one.
+struct Sending {
+    zip: Body,
+    checksums: Body,
+    /// Ends both, whoever waits for whom.
+    stop: CancellationToken,
+    /// Whether any of the item was handed to the connection.
+    has_sent: Arc<AtomicBool>,
+    /// Fails only if the item cannot be read: that nobody wants it any more is no failure.
+    packing: JoinHandle<io::Result<()>>,
+}
+
+impl Sending {
+    fn start(item: &Path, dest: &str, console: &Console, hold: Duration) -> Self {
+        let (chunks, packed) = mpsc::channel(AHEAD);
+        let (list, checksums) = oneshot::channel();
+        let (item, dest, now) = (item.to_owned(), dest.to_owned(), console.now());
+        let packing = tokio::task::spawn_blocking(move || {
+            let mut chunks = Chunks::new(chunks);
+            match packing::pack(&item, &dest, &now, &mut chunks) {
+                Ok(checksums) => {
+                    let _ = list.send(checksums);
+                    Ok(())
+                }
+                Err(_) if chunks.is_unwanted() => Ok(()),
+                Err(error) => {
+                    chunks.fail(io::Error::new(error.kind(), error.to_string()));
+                    Err(error)
+                }
+            }
+        });
+        let stop = CancellationToken::new();
+        let has_sent = Arc::new(AtomicBool::new(false));
+        let zip = Zip {
+            packed,
+            stop: stop.clone(),
+            has_sent: Arc::clone(&has_sent),
+            hold,
+        };
+        Self {
+            zip: Body::wrap_stream(stream::unfold(zip, async |mut zip| {
+                let chunk = zip.next().await?;
+                Some((chunk, zip))
+            })),
+            checksums: Body::wrap_stream(stream::once(async {
+                checksums.await.map_err(io::Error::other)
+            })),
+            stop,
+            has_sent,
+            packing,
+        }
+    }
+}
+
+/// The packed item as a body.
+struct Zip {
+    packed: mpsc::Receiver<io::Result<Bytes>>,
+    stop: CancellationToken,
+    has_sent: Arc<AtomicBool>,
+    hold: Duration,
+}
+
+impl Zip {
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        let hold = std::mem::take(&mut self.hold);
+        tokio::select! {
+            () = self.stop.cancelled() => Some(Err(io::ErrorKind::Interrupted.into())),
+            chunk = async {
+                sleep(hold).await;
+                self.packed.recv().await
+            } => {
+                self.has_sent.store(true, Ordering::Relaxed);
+                chunk
+            }
+        }
+    }
+}
+
+fn form(item: &Path, zip: Body, checksums: Body) -> reqwest::Result<Form> {
+    // GoCD: what is not ASCII is a question mark. The server has no use for the name.
+    let name: String = tree::own_name(item)
         .chars()
         .map(|c| {
             if c.is_ascii() && !c.is_ascii_control() {
@@ -202,19 +324,18 @@ fn form(item: &Path, packed: &Packed) -> io::Result<Form> {
             }
         })
         .collect();
-    let zip = Part::stream_with_length(Body::wrap_stream(stream), packed.length)
-        .file_name(format!("{name}.zip"))
-        .mime_str("application/octet-stream")
-        .map_err(io::Error::other)?
-        .headers(binary());
-    let checksums = Part::text(packed.checksums.clone())
-        .file_name(files::CHECKSUM_PART_FILE_NAME)
-        .mime_str("application/octet-stream")
-        .map_err(io::Error::other)?
-        .headers(binary());
+    let part = |body: Body, name: String| -> reqwest::Result<Part> {
+        Ok(Part::stream(body)
+            .file_name(name)
+            .mime_str("application/octet-stream")?
+            .headers(binary()))
+    };
     Ok(Form::new()
-        .part(files::ZIP_PART, zip)
-        .part(files::CHECKSUM_PART, checksums))
+        .part(files::ZIP_PART, part(zip, format!("{name}.zip"))?)
+        .part(
+            files::CHECKSUM_PART,
+            part(checksums, files::CHECKSUM_PART_FILE_NAME.to_owned())?,
+        ))
 }
 
 /// GoCD: each part says that it is not encoded.
@@ -223,97 +344,14 @@ fn binary() -> HeaderMap {
     HeaderMap::from_iter([(name, HeaderValue::from_static("binary"))])
 }
 
-/// Packs into a file that has no name, so that nothing is left of it whatever happens.
-fn pack(item: &Path, data: &Path, dest: &str, now: &Zoned) -> io::Result<Packed> {
-    let zip = tempfile::tempfile_in(data)?;
-    let mut packing = Packing {
-        zip: ZipWriter::new(io::BufWriter::with_capacity(CHUNK, zip)),
-        checksums: Checksums::new(dest, now),
-        size: 0,
-        buffer: vec![0; CHUNK],
-    };
-    packing.add(item, &file_name(item), 0)?;
-    let Packing {
-        zip,
-        checksums,
-        size,
-        ..
-    } = packing;
-    let zip = zip.finish().map_err(io::Error::other)?;
-    let zip = zip.into_inner().map_err(io::IntoInnerError::into_error)?;
-    Ok(Packed {
-        length: zip.metadata()?.len(),
-        zip,
-        size,
-        checksums: checksums.into_text(),
-    })
+/// Work that blocks, on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-struct Packing<W: Write + Seek> {
-    zip: ZipWriter<W>,
-    checksums: Checksums,
-    size: u64,
-    buffer: Vec<u8>,
-}
-
-impl<W: Write + Seek> Packing<W> {
-    /// Adds a file, or a folder with all that is in it. What is neither is left out: a pipe would
-    /// be waited for for ever.
-    fn add(&mut self, path: &Path, name: &str, depth: usize) -> io::Result<()> {
-        let metadata = fs::metadata(path)?;
-        let options = SimpleFileOptions::default()
-            .compression_method(CompressionMethod::Deflated)
-            .compression_level(Some(LEVEL))
-            .large_file(metadata.len() >= u64::from(u32::MAX));
-        if metadata.is_file() {
-            self.zip
-                .start_file(name, options)
-                .map_err(io::Error::other)?;
-            return self.copy(path, name);
-        }
-        if !metadata.is_dir() || depth > DEEPEST {
-            tracing::warn!(path = %path.display(), "Not published: neither file nor folder");
-            return Ok(());
-        }
-        self.zip
-            .add_directory(format!("{name}/"), options)
-            .map_err(io::Error::other)?;
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            let Ok(child) = entry.file_name().into_string() else {
-                tracing::warn!(path = %entry.path().display(), "Not published: its name is not Unicode");
-                continue;
-            };
-            match self.add(&entry.path(), &format!("{name}/{child}"), depth + 1) {
-                // A link to nothing, or a file that went just now.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                added => added?,
-            }
-        }
-        Ok(())
-    }
-
-    fn copy(&mut self, path: &Path, name: &str) -> io::Result<()> {
-        let mut file = File::open(path)?;
-        let mut digest = Md5::new();
-        loop {
-            let length = file.read(&mut self.buffer)?;
-            let Some(part) = self.buffer.get(..length).filter(|part| !part.is_empty()) else {
-                break;
-            };
-            digest.update(part);
-            self.zip.write_all(part)?;
-            self.size += length as u64;
-        }
-        self.checksums.add(name, &digest.finalize());
-        Ok(())
-    }
-}
-
-/// The item's own name; of the working directory itself that of its folder.
-fn file_name(item: &Path) -> String {
-    let item: PathBuf = item.components().collect();
-    item.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
-}
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use journeyman_protocol::{
-    agent::AgentRuntimeInfo,
     builder::BuilderAttributes,
     environment::EnvironmentVariableContext,
     fetch::{ChecksumFileHandler, DirHandler, FetchArtifactBuilder, FetchHandler, FileHandler},
@@ -29,14 +28,11 @@ use super::{download::Pauses, run_with};
 use crate::{
     fake_server::eventually,
     job::{
+        bench,
         cancelled::{CancelProgress, Cancelled},
-        channel::ServerConnection,
-        console::{Charset, Console},
         containment::Children,
         environment::Environment,
         masking::Mask,
-        server::JobServer,
-        spool::SpoolWriter,
         tasks::{KillAll, Outcome, TaskContext},
     },
 };
@@ -107,36 +103,21 @@ impl Bench {
     async fn new() -> Self {
         let script = Arc::new(Mutex::new(Script::default()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base_url = format!("http://{}/go", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(answer).with_state(script.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let scratch = root.join("jobs/1");
         fs::create_dir_all(&scratch).unwrap();
-        let environment = Environment::new(&base_url, &EnvironmentVariableContext::default());
+        let environment = Environment::new("", &EnvironmentVariableContext::default());
         let context = TaskContext {
-            console: Console::new(
-                SpoolWriter::open(&root.join("console")).unwrap(),
-                Charset::for_name("utf-8"),
-                Arc::new(jiff::Zoned::now),
-            ),
+            console: bench::console(&root),
             mask: Mask::new(environment.secrets()),
             environment: Arc::new(environment),
             children: Children::default(),
             scratch,
-            server: JobServer::new(
-                reqwest::Client::new(),
-                ServerConnection {
-                    configured_url: base_url.clone(),
-                    base_url,
-                    is_journeyman: false,
-                    arguments: Vec::new(),
-                },
-                AgentRuntimeInfo::default(),
-                JobIdentifier::default(),
-                &root,
-            ),
+            server: bench::server(address, &root),
             root,
             stop: CancellationToken::new(),
             kill: Arc::new(NothingToKill),
@@ -177,11 +158,7 @@ impl Bench {
 
     /// `tag|text` of each line, with the server's address as `~`.
     fn lines(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.dir.path().join("console")).unwrap();
-        text.replace(&self.context.server.url(""), "~")
-            .lines()
-            .map(|line| format!("{}{}", &line[..3], &line[16..]))
-            .collect()
+        bench::lines(self.dir.path(), &self.context.server.url(""))
     }
 
     fn deps(&self) -> PathBuf {

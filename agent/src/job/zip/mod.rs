@@ -6,8 +6,9 @@
 //! deflated entries whose sizes follow their data.
 
 mod read;
+mod write;
 
-pub(crate) use read::ZipReader;
+pub(crate) use {read::ZipReader, write::ZipWriter};
 
 /// Signatures of the parts of a zip.
 const LOCAL_HEADER: u32 = 0x0403_4b50;
