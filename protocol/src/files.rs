@@ -37,12 +37,17 @@ pub const CHECKSUM_PART_FILE_NAME: &str = "checksum_file";
 /// Content type of console PUTs, if the job's charset is UTF-8.
 pub const CONSOLE_CONTENT_TYPE: &str = "text/plain; charset=UTF-8";
 
-/// Path of a file or folder of a job, relative to the server's base URL and encoded. One leading
-/// slash of `path` is dropped; an empty `path` is the root of the job's files and gives a path
-/// that ends in a slash, as an upload to the root needs it.
+/// Path of a file or folder of a job, relative to the server's base URL and encoded. Leading
+/// slashes of `path` are dropped and doubled ones become one; an empty `path` is the root of the
+/// job's files and gives a path that ends in a slash, as an upload to the root needs it.
 pub fn file_path(job: &JobIdentifier, path: &str) -> String {
-    let path = encode_path(path.strip_prefix('/').unwrap_or(path));
-    format!("{FILES_PATH}/{}/{path}", job.locator())
+    let mut encoded = format!("{FILES_PATH}/{}/", job.locator());
+    for part in encode_path(path).split_inclusive('/') {
+        if part != "/" {
+            encoded.push_str(part);
+        }
+    }
+    encoded
 }
 
 /// Path of a job's console log, relative to the server's base URL.

@@ -75,6 +75,7 @@ fn a_job_is_located_by_counter_or_else_by_label() {
     );
     assert_eq!(file_path(&job, ""), root);
     assert_eq!(file_path(&job, "/a b"), format!("{root}a%20b"));
+    assert_eq!(file_path(&job, "//a//b/"), format!("{root}a/b/"));
 }
 
 #[test]

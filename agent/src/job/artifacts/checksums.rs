@@ -22,13 +22,11 @@ impl Checksums {
 
     /// Adds a file by its path in the zip.
     pub(super) fn add(&mut self, path: &str, md5: &[u8]) {
-        let key = if self.dest.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{}/{path}", self.dest)
-        };
-        let key = key.strip_prefix('/').unwrap_or(&key);
-        self.text.push_str(&escaped(key));
+        // GoCD takes both for a path of Java's, which has no empty parts, and backslashes for
+        // slashes even where they are part of a name.
+        let key = format!("{}/{path}", self.dest).replace('\\', "/");
+        let parts: Vec<&str> = key.split('/').filter(|part| !part.is_empty()).collect();
+        self.text.push_str(&escaped(&parts.join("/")));
         self.text.push('=');
         for byte in md5 {
             // Writing to a String cannot fail.
@@ -80,8 +78,19 @@ mod tests {
             "#\n#Sat Aug 01 10:11:12 UTC 2026\npkg/out/artdir/a\\ b.txt=5d41\n\
              pkg/out/artdir/sub/c\\#.txt=00\npkg/out/\\u00E9\\uD83D\\uDE00=ff\n"
         );
-        let mut list = Checksums::new("/dest/path", &now);
-        list.add("file.txt", &[1]);
-        assert!(list.into_text().ends_with("\ndest/path/file.txt=01\n"));
+        for (dest, path, key) in [
+            ("/dest/path", "file.txt", "dest/path/file.txt"),
+            ("", "file.txt", "file.txt"),
+            ("/", "file.txt", "file.txt"),
+            ("a//b/", "file.txt", "a/b/file.txt"),
+            ("./c", "d/a\\b", "./c/d/a/b"),
+        ] {
+            let mut list = Checksums::new(dest, &now);
+            list.add(path, &[1]);
+            assert!(
+                list.into_text().ends_with(&format!("\n{key}=01\n")),
+                "{dest}"
+            );
+        }
     }
 }

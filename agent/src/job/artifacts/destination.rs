@@ -8,10 +8,10 @@ use super::pattern::normal;
 /// own; else what lies between the source's part without wildcards and the item comes on top.
 /// `item` is relative to the job's working directory.
 pub(super) fn of(source: &str, dest: &str, item: &Path) -> String {
-    let source = normal(source);
+    let (source, dest) = (normal(source), dest.replace('\\', "/"));
     let is_plain = !source.contains(['*', '?']) && !source.ends_with('/') && !source.contains("//");
     if is_plain {
-        return dest.to_owned();
+        return dest;
     }
     let fixed: Vec<&str> = source
         .split('/')
@@ -46,6 +46,7 @@ mod tests {
             ("*.jar", "logs", "a.jar", "logs"),
             ("target/a.jar", "pkg", "target/a.jar", "pkg"),
             ("folder\\src", "pkg", "folder/src", "pkg"),
+            ("a.jar", "win\\dir", "a.jar", "win/dir"),
             ("**/*", "", "sub/a", "/sub"),
             ("target/", "pkg", "target", "pkg"),
             ("target/", "pkg", "target/sub/x", "pkg/sub"),
