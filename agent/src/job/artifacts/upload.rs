@@ -92,10 +92,7 @@ impl Uploader<'_> {
     pub(super) async fn upload(&self, item: &Path, dest: &str) -> Result<(), UploadError> {
         let name = item.display();
         let failed = format!("Failed to upload {name}");
-        if Path::new(dest)
-            .components()
-            .any(|part| part == Component::ParentDir)
-        {
+        if leaves(dest) {
             let error = UploadError::Destination;
             self.error(&format!("[go] {failed}: {error}: {dest}"));
             return Err(error);
@@ -351,6 +348,21 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// Whether a destination leads out of the job's artifacts. GoCD: the path of the call is resolved,
+/// and the files of other jobs are within reach.
+fn leaves(dest: &str) -> bool {
+    let mut depth = 0_usize;
+    for part in Path::new(dest).components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir if depth == 0 => return true,
+            Component::ParentDir => depth -= 1,
+            _ => {}
+        }
+    }
+    false
 }
 
 #[cfg(test)]

@@ -337,3 +337,13 @@ fn what_vanishes_while_it_is_packed_is_no_success() {
         io::ErrorKind::NotFound
     );
 }
+
+#[test]
+fn only_destinations_that_lead_out_are_refused() {
+    for inside in ["", ".", "/", "a/../b", "a/b/../..", "..a/b..", "/a//../b/"] {
+        assert!(!leaves(inside), "{inside}");
+    }
+    for outside in ["..", "../a", "/..", "a/../..", "a/../../a", "./.."] {
+        assert!(leaves(outside), "{outside}");
+    }
+}
