@@ -19,6 +19,8 @@ pub(super) struct Kind {
     program_missing: Option<String>,
     /// A command line of a task, or its script, is like this.
     a_command: Option<Pattern>,
+    /// The source of an artifact is like this.
+    a_source: Option<Pattern>,
     /// A material of this type has a password.
     password_of: Option<String>,
     /// There are values to hide: of secure variables, secret parameters or materials.
@@ -40,6 +42,15 @@ impl Kind {
             && self.a_command.as_ref().is_none_or(|pattern| {
                 let mut commands = commands(work).into_iter();
                 commands.any(|command| pattern.is_match(&command))
+            })
+            && self.a_source.as_ref().is_none_or(|pattern| {
+                let plans = work.pointer("/assignment/artifactPlans");
+                let mut plans = plans.and_then(Value::as_array).into_iter().flatten();
+                plans.any(|plan| {
+                    plan["src"]
+                        .as_str()
+                        .is_some_and(|src| pattern.is_match(src))
+                })
             })
             && self.password_of.as_ref().is_none_or(|kind| {
                 materials(work).any(|material| {

@@ -44,6 +44,8 @@ struct Difference {
     masked: Option<Masked>,
     /// Words that ours has others for.
     reworded: Option<Reworded>,
+    /// Names in recorded zips of what ours does not upload.
+    not_uploaded: Option<Pattern>,
     /// What is reported instead.
     #[serde(default)]
     results: Vec<JobResult>,
@@ -162,6 +164,38 @@ impl Meant<'_> {
             self.met.borrow_mut().insert(difference.name.clone());
             Some(found)
         })
+    }
+
+    /// Takes out of recorded uploads what ours does not upload; those that had nothing else go.
+    pub(super) fn uploads(&self, recorded: &mut Recording, ours: &Recording) {
+        for difference in &self.differences {
+            let Some(names) = &difference.not_uploaded else {
+                continue;
+            };
+            let ours = ours
+                .requests
+                .iter()
+                .filter_map(|request| request.upload.as_ref());
+            if ours
+                .flat_map(|upload| &upload.zip)
+                .any(|entry| names.is_match(&entry.name))
+            {
+                continue;
+            }
+            let mut taken_out = 0;
+            recorded.requests.retain_mut(|request| {
+                let Some(upload) = &mut request.upload else {
+                    return true;
+                };
+                let before = upload.zip.len();
+                upload.zip.retain(|entry| !names.is_match(&entry.name));
+                taken_out += before - upload.zip.len();
+                before == 0 || !upload.zip.is_empty()
+            });
+            if taken_out > 0 {
+                self.met.borrow_mut().insert(difference.name.clone());
+            }
+        }
     }
 
     /// Rewrites recorded results to those that are meant, where ours are so.
@@ -312,6 +346,44 @@ mod tests {
         meant.console(&mut recorded, &ours, Order::Exact);
         assert_eq!(!meant.met().is_empty(), recorded != before);
         recorded
+    }
+
+    #[test]
+    fn what_is_not_uploaded_is_taken_out_of_what_was() {
+        let recording = |zips: &[&[&str]]| -> Recording {
+            let uploads = zips.iter().map(|names| {
+                let zip: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+                json!({ "method": "POST", "path": "/", "query": "", "headers": {}, "upload": {
+                    "parts": [], "zip": zip, "checksum_comment_lines": 2, "checksum_entries": [],
+                } })
+            });
+            serde_json::from_value(json!({
+                "order": "exact", "requests": uploads.collect::<Vec<_>>(), "console_put": null,
+                "result": { "reports": [], "final": null }, "files": [],
+            }))
+            .unwrap()
+        };
+        let difference: Difference = serde_json::from_value(json!({
+            "name": "x", "reason": "x", "when": {}, "not_uploaded": "(.*/)?<uuid>/",
+        }))
+        .unwrap();
+        let after = |ours: &[&[&str]]| {
+            let meant = Meant {
+                differences: vec![&difference],
+                ..Meant::default()
+            };
+            let mut recorded = recording(&[&["a/"], &["<uuid>/"], &["web/", "web/<uuid>/"]]);
+            meant.uploads(&mut recorded, &recording(ours));
+            let zips = recorded
+                .requests
+                .into_iter()
+                .filter_map(|request| request.upload);
+            let names = zips.map(|upload| upload.zip.into_iter().map(|entry| entry.name).collect());
+            (names.collect::<Vec<Vec<String>>>(), meant.met().len())
+        };
+        let without = vec![vec!["a/".to_owned()], vec!["web/".to_owned()]];
+        assert_eq!(after(&[&["a/"], &["web/"]]), (without, 1));
+        assert_eq!(after(&[&["a/"], &["<uuid>/"]]).1, 0);
     }
 
     #[test]
