@@ -4,11 +4,16 @@ mod checksums;
 mod destination;
 mod packing;
 mod pattern;
+mod report;
 mod scan;
 mod tree;
 mod upload;
 
-use std::path::Path;
+use std::{
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use journeyman_protocol::{
     artifact::{ArtifactPlan, ArtifactPlanType},
@@ -19,6 +24,14 @@ use journeyman_protocol::{
 use super::{console::Console, server::JobServer};
 use scan::Match;
 use upload::{Pauses, Uploader};
+use uuid::Uuid;
+
+/// Where test reports go. GoCD: whatever the plans say.
+const TEST_OUTPUT: &str = "testoutput";
+/// Where temporary files are, relative to the agent's working directory.
+const DATA: &str = "data";
+/// Begins the name of a report's temporary folder.
+const REPORT: &str = "cruise-";
 
 /// Publishes all artifacts of a job. False when one of them failed; the others are published all
 /// the same. `root` is the agent's working directory, absolute.
@@ -142,33 +155,82 @@ impl Publisher<'_> {
         self.upload(plan, &matches).await
     }
 
+    /// The plans' files first, up to the first that fails; then the report of all of them. That it
+    /// cannot be made is no failure; that the folder it is in cannot be uploaded is one.
     async fn publish_tests(&self, plans: &[&ArtifactPlan]) -> bool {
-        let mut found = false;
-        let mut published = true;
+        let mut found = Vec::new();
         for plan in plans {
             let matches = self.scan(plan).await;
             if matches.is_empty() {
                 self.console.line(
                     Tag::PublishErr,
                     &format!(
-                        "[go] The directory {}/{} specified as a test artifact was not found. \
+                        "[go] The directory {} specified as a test artifact was not found. \
                          Please check your configuration",
-                        self.base().display(),
-                        source(plan)
+                        self.base()
+                            .join(source(plan))
+                            .components()
+                            .collect::<PathBuf>()
+                            .display(),
                     ),
                 );
                 continue;
             }
-            found = true;
-            published &= self.upload(plan, &matches).await;
+            if !self.upload(plan, &matches).await {
+                return false;
+            }
+            found.extend(matches.into_iter().map(|item| item.path));
         }
-        if !found {
+        if found.is_empty() {
             self.console.line(
                 Tag::PublishErr,
                 "[go] No files were found in the Test Results folders",
             );
+            return true;
         }
-        published
+        self.publish_report(found).await
+    }
+
+    async fn publish_report(&self, matched: Vec<PathBuf>) -> bool {
+        let folder = match ReportFolder::make(self.root) {
+            Ok(folder) => folder,
+            Err(error) => {
+                self.unable_to_report(&error);
+                return false;
+            }
+        };
+        let (console, page) = (self.console.clone(), folder.result().join("index.html"));
+        let made = tokio::task::spawn_blocking({
+            let page = page.clone();
+            move || {
+                let html = report::make(&matched, |name| {
+                    console.line(
+                        Tag::Notice,
+                        &format!("Ignoring file {name} - it is not a recognised test file."),
+                    );
+                })?;
+                fs::write(page, html)
+            }
+        })
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)));
+        match made {
+            Ok(()) => {
+                if let Err(error) = self.uploader.upload(&page, TEST_OUTPUT).await {
+                    self.unable_to_report(&error);
+                }
+            }
+            Err(error) => self.unable_to_report(&error),
+        }
+        let uploaded = self.uploader.upload(&folder.result(), TEST_OUTPUT).await;
+        uploaded.is_ok()
+    }
+
+    fn unable_to_report(&self, error: &dyn Error) {
+        self.console.line(
+            Tag::Err,
+            &format!("Unable to publish test properties. Error was {error}"),
+        );
     }
 
     /// The first item that fails ends its plan.
@@ -200,6 +262,46 @@ impl Publisher<'_> {
     /// The job's working directory, relative to the agent's.
     fn base(&self) -> &Path {
         &self.assignment.build_working_directory
+    }
+}
+
+/// The temporary folder of a report, deleted when dropped. GoCD's name, since the console shows it.
+struct ReportFolder {
+    path: PathBuf,
+    inner: String,
+}
+
+impl ReportFolder {
+    fn make(root: &Path) -> io::Result<Self> {
+        let data = root.join(DATA);
+        // One job runs at a time: what is there was left by one that was killed.
+        for entry in fs::read_dir(&data)?.flatten() {
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(REPORT.as_bytes())
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let folder = Self {
+            path: data.join(format!("{REPORT}{}", Uuid::new_v4())),
+            inner: Uuid::new_v4().to_string(),
+        };
+        fs::create_dir_all(folder.result())?;
+        Ok(folder)
+    }
+
+    fn result(&self) -> PathBuf {
+        self.path.join(&self.inner).join("result")
+    }
+}
+
+impl Drop for ReportFolder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "A temporary folder stays");
+        }
     }
 }
 
