@@ -1,5 +1,7 @@
 //! Reading a job's console.
 
+use jiff::{Unit, civil::Time};
+use journeyman_protocol::console::parse_line;
 use pretty::assert_eq_lines;
 
 /// The texts of the lines with this tag, without tag and time.
@@ -9,6 +11,16 @@ pub fn texts<'a>(console: &'a str, tag: &'a str) -> impl Iterator<Item = &'a str
         // `HH:mm:ss.SSS text`
         rest.get(13..)
     })
+}
+
+/// When the first line with this beginning of its text was written, in milliseconds of its day.
+pub fn time_of(console: &str, beginning: &str) -> Option<i64> {
+    let line = console
+        .lines()
+        .filter_map(parse_line)
+        .find(|line| line.text.starts_with(beginning))?;
+    let since = line.time.since(Time::midnight()).ok()?;
+    since.total(Unit::Millisecond).ok().map(|time| time as i64)
 }
 
 /// The numbers N of all task output lines `line N`, in the console's order.
@@ -54,6 +66,12 @@ mod pretty {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tells_when_something_was_said() {
+        assert_eq!(time_of(CONSOLE, "line 2"), Some(36_000_003));
+        assert_eq!(time_of(CONSOLE, "line 3"), None);
+    }
 
     const CONSOLE: &str = "##|10:00:00.000 [go] Job Started\n&1|10:00:00.001 line 1\n\
         &1|10:00:00.002 other\n&2|10:00:00.002 line 7\n&1|10:00:00.003 line 2\n";

@@ -40,6 +40,8 @@ pub const TOKEN: &str = "dG9rZW4=";
 pub struct Told {
     /// Answers of `get_work`, in order; `NoWork` when there is none left.
     pub work: VecDeque<Value>,
+    /// The first `get_work` of an idle agent is given work as well: there always is some.
+    pub work_at_once: bool,
     /// Bodies of the remoting calls, with the name of the action.
     pub calls: Vec<(String, Value)>,
     /// When the first `get_work` came.
@@ -362,7 +364,11 @@ impl Told {
         self.first_get_work.get_or_insert_with(Instant::now);
         self.lost.extend(self.running.take());
         let looked = std::mem::replace(&mut self.looked_for_work, true);
-        let work = if looked { self.work.pop_front() } else { None };
+        let work = if looked || self.work_at_once {
+            self.work.pop_front()
+        } else {
+            None
+        };
         let Some(work) = work else {
             return json!({ "type": "NoWork" });
         };

@@ -11,7 +11,9 @@
 
 mod checkout;
 mod console;
+mod jobs;
 mod latency;
+mod masking;
 mod memory;
 mod start;
 
@@ -30,6 +32,8 @@ const FIGURES: &[(&str, Figure)] = &[
     ("latency", latency::figure),
     ("console", console::figure),
     ("checkout", checkout::figure),
+    ("jobs", jobs::figure),
+    ("masking", masking::figure),
 ];
 
 #[expect(clippy::print_stdout, reason = "the output of this program")]
