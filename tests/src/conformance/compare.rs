@@ -38,6 +38,7 @@ pub(super) fn compare(
     let mut findings = Vec::new();
     findings.extend(console(&rules, &mut expected, &got, meant));
     meant.uploads(&mut expected, &got);
+    meant.broken_off(&mut expected, &got);
     meant.results(&mut expected, &got);
     findings.extend(requests(case, &rules, &expected, &got));
     findings.extend(console_put(expected.console_put, got.console_put));

@@ -23,9 +23,19 @@ pub(super) struct Kind {
     a_source: Option<Pattern>,
     /// A material of this type has a password.
     password_of: Option<String>,
+    /// An instruction comes in the middle of this, as far as can be told.
+    cancelled_in: Option<Step>,
     /// There are values to hide: of secure variables, secret parameters or materials.
     #[serde(default)]
     secrets: bool,
+}
+
+/// What a cancel breaks off here and not in GoCD's agent.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Step {
+    Materials,
+    Fetch,
 }
 
 impl Kind {
@@ -57,7 +67,24 @@ impl Kind {
                     material["type"] == **kind && material["password"] != Value::Null
                 })
             })
+            && self.cancelled_in.is_none_or(|step| step.is_cancelled(case))
             && (!self.secrets || !super::masked::Secrets::of(work).is_empty())
+    }
+}
+
+impl Step {
+    fn is_cancelled(self, case: &Case) -> bool {
+        let outcome = &case.expected.result;
+        let task_kinds = case.job.work.pointer("/assignment/builders");
+        let mut task_kinds = task_kinds.and_then(Value::as_array).into_iter().flatten();
+        !case.job.instructions.is_empty()
+            && match self {
+                Self::Materials => outcome.reports == ["Preparing", "Completed"],
+                Self::Fetch => {
+                    outcome.last.as_deref() == Some("Cancelled")
+                        && task_kinds.any(|task| task["type"] == "FetchArtifactBuilder")
+                }
+            }
     }
 }
 

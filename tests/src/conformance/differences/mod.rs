@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     case::Case,
-    recording::{Order, Recording},
+    recording::{Order, Recording, Request},
 };
 use crate::binaries::repository;
 
@@ -46,6 +46,9 @@ struct Difference {
     reworded: Option<Reworded>,
     /// Names in recorded zips of what ours does not upload.
     not_uploaded: Option<Pattern>,
+    /// A step that a cancel breaks off leaves fewer files and downloads fewer.
+    #[serde(default)]
+    broken_off: bool,
     /// What is reported instead.
     #[serde(default)]
     results: Vec<JobResult>,
@@ -195,6 +198,30 @@ impl Meant<'_> {
             if taken_out > 0 {
                 self.met.borrow_mut().insert(difference.name.clone());
             }
+        }
+    }
+
+    /// Takes out of what was recorded the files and downloads that a step which is broken off does
+    /// not come to.
+    pub(super) fn broken_off(&self, recorded: &mut Recording, ours: &Recording) {
+        let mut differences = self.differences.iter();
+        let Some(difference) = differences.find(|difference| difference.broken_off) else {
+            return;
+        };
+        let before = recorded.files.len() + recorded.requests.len();
+        recorded.files.retain(|file| ours.files.contains(file));
+        let is_download = |request: &Request| {
+            request.method == "GET" && request.path.starts_with("/remoting/files/")
+        };
+        let ours = ours.requests.iter().filter(|request| is_download(request));
+        let mut left = ours.count();
+        recorded.requests.retain(|request| {
+            let stays = !is_download(request) || left > 0;
+            left -= usize::from(is_download(request) && stays);
+            stays
+        });
+        if recorded.files.len() + recorded.requests.len() < before {
+            self.met.borrow_mut().insert(difference.name.clone());
         }
     }
 
@@ -384,6 +411,44 @@ mod tests {
         let without = vec![vec!["a/".to_owned()], vec!["web/".to_owned()]];
         assert_eq!(after(&[&["a/"], &["web/"]]), (without, 1));
         assert_eq!(after(&[&["a/"], &["<uuid>/"]]).1, 0);
+    }
+
+    #[test]
+    fn a_step_that_is_broken_off_leaves_and_downloads_less() {
+        let recording = |files: &[&str], downloads: usize| -> Recording {
+            let files = files
+                .iter()
+                .map(|path| json!({ "path": path, "type": "file" }));
+            let download = json!({
+                "method": "GET", "path": "/remoting/files/a", "query": "", "headers": {},
+            });
+            serde_json::from_value(json!({
+                "order": "any", "requests": vec![download; downloads], "console_put": null,
+                "result": { "reports": [], "final": null }, "files": files.collect::<Vec<_>>(),
+            }))
+            .unwrap()
+        };
+        let difference: Difference = serde_json::from_value(json!({
+            "name": "x", "reason": "x", "when": {}, "broken_off": true,
+        }))
+        .unwrap();
+        let after = |ours: Recording| {
+            let meant = Meant {
+                differences: vec![&difference],
+                ..Meant::default()
+            };
+            let mut recorded = recording(&["a", "b"], 2);
+            meant.broken_off(&mut recorded, &ours);
+            (
+                recorded.files.len(),
+                recorded.requests.len(),
+                meant.met().len(),
+            )
+        };
+        assert_eq!(after(recording(&["a"], 1)), (1, 1, 1));
+        assert_eq!(after(recording(&["a", "b"], 2)), (2, 2, 0));
+        // What ours has beyond that is for the comparison to find.
+        assert_eq!(after(recording(&["a", "b", "c"], 3)), (2, 2, 0));
     }
 
     #[test]
