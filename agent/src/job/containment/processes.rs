@@ -48,13 +48,22 @@ impl Process {
 impl Table {
     /// Reads all processes. One that comes or goes meanwhile may be missing.
     pub(crate) fn read() -> Self {
-        let Ok(folder) = fs::read_dir("/proc") else {
-            return Self::default();
-        };
-        let entries = folder
-            .filter_map(|item| item.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(|pid| Some((pid, read_entry(pid)?)))
-            .collect();
+        let mut entries = HashMap::new();
+        // The first look takes long enough for a shell to go on to its next command: the second
+        // is for what has come meanwhile, and short.
+        for _ in 0..2 {
+            let Ok(folder) = fs::read_dir("/proc") else {
+                break;
+            };
+            let pids = folder.filter_map(|item| item.ok()?.file_name().to_str()?.parse().ok());
+            for pid in pids {
+                if !entries.contains_key(&pid)
+                    && let Some(entry) = read_entry(pid)
+                {
+                    entries.insert(pid, entry);
+                }
+            }
+        }
         Self { entries }
     }
 
