@@ -1,4 +1,5 @@
-//! `journeyman-agent`: the agent (`run`) and its job runner (`run-job`).
+//! `journeyman-agent`: the agent (`run`), its job runner (`run-job`) and the git of machines
+//! without one (`git`).
 
 use std::{
     ffi::OsString,
@@ -9,7 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use journeyman_agent::{
-    job::{channel::RunnerInput, leftovers::RUNNER_SUBCOMMAND, runner},
+    job::{built_in_git, channel::RunnerInput, leftovers::RUNNER_SUBCOMMAND, runner},
     supervision::{self, AgentOptions, StartError},
 };
 use journeyman_host::{
@@ -56,6 +57,12 @@ struct RunArguments {
 
 fn main() -> ExitCode {
     let own: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if own
+        .first()
+        .is_some_and(|word| word == built_in_git::SUBCOMMAND)
+    {
+        return run_git(&own[1..]);
+    }
     let is_runner = own.first().is_some_and(|word| word == RUNNER_SUBCOMMAND);
     // The words of the environment are for the agent only.
     let words = if is_runner {
@@ -131,6 +138,17 @@ fn terminal() -> Terminal {
         Some(true) => Terminal::Echo,
         _ => Terminal::if_watched(),
     }
+}
+
+/// Started by a job runner, with the words that it has for git.
+fn run_git(words: &[OsString]) -> ExitCode {
+    let _ = nix::sys::prctl::set_name(c"journeyman-git");
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let code = built_in_git::run(&words, &mut io::stdout().lock(), &mut io::stderr().lock());
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 fn run_job(folder: PathBuf) -> ExitCode {

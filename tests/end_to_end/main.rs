@@ -6,6 +6,7 @@ mod bad_input;
 mod cancel;
 mod console;
 mod control;
+mod git;
 mod gocd_server;
 mod kill_nine;
 mod secrets;

@@ -33,3 +33,5 @@ mod materials;
 pub(crate) mod shortage;
 mod tasks;
 mod zip;
+
+pub use materials::built_in_git;

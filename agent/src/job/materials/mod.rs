@@ -25,6 +25,7 @@ use journeyman_protocol::{
 };
 use thiserror::Error;
 
+pub use git::builtin as built_in_git;
 pub(crate) use {cleanup::delete_content, place::is_of_pipeline};
 
 use super::{console::Console, containment::Children};

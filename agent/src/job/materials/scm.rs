@@ -6,13 +6,14 @@ use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Once,
     thread,
     time::Duration,
 };
 
 use journeyman_protocol::{console::Tag, secret::Secret};
 
-use super::{MaterialContext, MaterialError};
+use super::{MaterialContext, MaterialError, git::builtin::SUBCOMMAND};
 use crate::job::{
     console::Charset,
     masking::Mask,
@@ -252,18 +253,21 @@ impl<'a> ScmCommand<'a> {
     fn command(&self) -> Result<Command, MaterialError> {
         let root = &self.context.root;
         let folder = self.folder.unwrap_or(root);
-        let program = self
-            .words
-            .first()
-            .and_then(|name| find_executable(name, folder))
-            .ok_or_else(|| self.missing())?;
+        let name = self.words.first().map_or("", String::as_str);
+        let mut command = match find_executable(name, folder) {
+            Some(program) => {
+                let mut command = Command::new(program);
+                command.arg0(name);
+                command
+            }
+            None if name == "git" => built_in_git(),
+            None => return Err(self.missing()),
+        };
         let stdin = match self.input {
             Some(_) => Stdio::piped(),
             None => closed_pipe().map_err(|error| self.cannot_run(&error))?,
         };
-        let mut command = Command::new(program);
         command
-            .arg0(self.words.first().map_or("", String::as_str))
             .args(&self.words[1..])
             .current_dir(folder)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -293,6 +297,17 @@ impl<'a> ScmCommand<'a> {
     fn mask(&self) -> Mask {
         Mask::replacing(self.hidden.replacements.clone())
     }
+}
+
+/// This very program in the place of git, also after an upgrade has replaced its file.
+fn built_in_git() -> Command {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::info!("There is no git in PATH; using the one that is built into this agent");
+    });
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("journeyman-agent").arg(SUBCOMMAND);
+    command
 }
 
 /// A pipe whose other end is closed, and not `/dev/null`: programs can tell.

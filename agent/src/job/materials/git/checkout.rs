@@ -24,11 +24,14 @@ use super::{
     submodules,
     url::RepositoryUrl,
 };
-use crate::job::materials::{
-    MaterialContext, MaterialError,
-    cleanup::delete,
-    normalise,
-    scm::{Hidden, ScmCommand},
+use crate::job::{
+    materials::{
+        MaterialContext, MaterialError,
+        cleanup::delete,
+        normalise,
+        scm::{Hidden, ScmCommand},
+    },
+    tasks::find_executable,
 };
 
 /// How deep a shallow clone is made when what is wanted is not in it, one after the other.
@@ -275,7 +278,9 @@ impl Git<'_> {
 
     /// The mirror of the repository, unless nothing would be won by it.
     fn mirror(&self) -> Option<Mirror> {
-        if !self.options.mirror || self.shallow || self.url.is_local_path() {
+        let is_installed = find_executable("git", &self.context.root).is_some();
+        let is_of_use = is_installed && !self.shallow && !self.url.is_local_path();
+        if !self.options.mirror || !is_of_use {
             return None;
         }
         let mirror = Mirror::lock(&self.context.root, &self.url);

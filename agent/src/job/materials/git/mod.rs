@@ -1,6 +1,7 @@
 //! Git, by the installed program: its configuration, credential helpers and ssh are what users
-//! rely on.
+//! rely on. Where there is none, by one of our own.
 
+pub mod builtin;
 mod checkout;
 mod config;
 mod credentials;
