@@ -6,8 +6,9 @@ use super::pattern::normal;
 
 /// The folder that an item matched by `source` goes to. GoCD: without wildcards it is the rule's
 /// own; else what lies between the source's part without wildcards and the item comes on top.
-/// `item` is relative to the job's working directory.
-pub(super) fn of(source: &str, dest: &str, item: &Path) -> String {
+/// `item` is relative to the job's working directory, `base`; that itself is taken to lie beside
+/// what is in it, so that its place is below the name of the folder around it.
+pub(super) fn of(source: &str, dest: &str, base: &Path, item: &Path) -> String {
     let (source, dest) = (normal(source), dest.replace('\\', "/"));
     let is_plain = !source.contains(['*', '?']) && !source.ends_with('/') && !source.contains("//");
     if is_plain {
@@ -15,12 +16,13 @@ pub(super) fn of(source: &str, dest: &str, item: &Path) -> String {
     }
     let fixed: Vec<&str> = source
         .split('/')
+        .filter(|part| !part.is_empty())
         .take_while(|part| !part.contains(['*', '?']))
         .collect();
     let fixed = fixed.join("/");
-    let fixed = fixed.trim_end_matches('/');
-    let parent = item.parent().map(Path::to_string_lossy).unwrap_or_default();
-    let rest = parent.strip_prefix(fixed).unwrap_or(&parent);
+    let parent = item.parent().or_else(|| base.parent());
+    let parent = parent.map(Path::to_string_lossy).unwrap_or_default();
+    let rest = parent.strip_prefix(&*fixed).unwrap_or(&parent);
     if rest.is_empty() || rest.starts_with('/') {
         format!("{dest}{rest}")
     } else {
@@ -49,10 +51,12 @@ mod tests {
             ("a.jar", "win\\dir", "a.jar", "win/dir"),
             ("**/*", "", "sub/a", "/sub"),
             ("target/", "pkg", "target", "pkg"),
+            ("target//*.jar", "pkg", "target/a.jar", "pkg"),
+            ("**", "pkg", "", "pkg/pipelines"),
             ("target/", "pkg", "target/sub/x", "pkg/sub"),
         ] {
             assert_eq!(
-                of(source, dest, Path::new(item)),
+                of(source, dest, Path::new("pipelines/web"), Path::new(item)),
                 expected,
                 "{source} {item}"
             );

@@ -140,7 +140,9 @@ impl Publisher<'_> {
     }
 
     async fn publish_file(&self, plan: &ArtifactPlan) -> bool {
-        let matches = self.scan(plan).await;
+        let Some(matches) = self.scan(plan).await else {
+            return false;
+        };
         if matches.is_empty() {
             self.console.line(
                 Tag::PublishErr,
@@ -160,7 +162,9 @@ impl Publisher<'_> {
     async fn publish_tests(&self, plans: &[&ArtifactPlan]) -> bool {
         let mut found = Vec::new();
         for plan in plans {
-            let matches = self.scan(plan).await;
+            let Some(matches) = self.scan(plan).await else {
+                return false;
+            };
             if matches.is_empty() {
                 self.console.line(
                     Tag::PublishErr,
@@ -239,6 +243,7 @@ impl Publisher<'_> {
             let dest = destination::of(
                 source(plan),
                 plan.dest.as_deref().unwrap_or_default(),
+                self.base(),
                 &item.relative,
             );
             if self.uploader.upload(&item.path, &dest).await.is_err() {
@@ -248,15 +253,27 @@ impl Publisher<'_> {
         true
     }
 
-    async fn scan(&self, plan: &ArtifactPlan) -> Vec<Match> {
+    /// What a plan matches. None: that cannot be found out, which fails the plan. GoCD says nothing
+    /// when the working directory is gone, and leaves out names that are not Unicode.
+    async fn scan(&self, plan: &ArtifactPlan) -> Option<Vec<Match>> {
         let base = self.root.join(self.base());
-        let source = source(plan).to_owned();
-        tokio::task::spawn_blocking(move || scan::scan(&base, &source))
+        let pattern = source(plan).to_owned();
+        let scanned = tokio::task::spawn_blocking(move || scan::scan(&base, &pattern))
             .await
-            .unwrap_or_else(|error| {
-                tracing::error!(%error, "Looking for artifacts failed");
-                Vec::new()
-            })
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        match scanned {
+            Ok(matches) => Some(matches),
+            Err(error) => {
+                tracing::warn!(%error, source = source(plan), "Looking for artifacts failed");
+                if error.kind() == io::ErrorKind::InvalidFilename {
+                    self.console.line(
+                        Tag::PublishErr,
+                        &format!("[go] Cannot publish [{}]: {error}", source(plan)),
+                    );
+                }
+                None
+            }
+        }
     }
 
     /// The job's working directory, relative to the agent's.

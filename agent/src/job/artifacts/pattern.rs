@@ -8,8 +8,8 @@
 #[derive(Debug)]
 pub(super) struct Pattern {
     parts: Vec<String>,
-    /// What no path can match: a leading slash is accepted for names directly at the root alone.
-    impossible: bool,
+    /// GoCD: then no folder is entered for what may match in it, only for matching itself.
+    is_rooted: bool,
 }
 
 /// The rule's source as patterns have it: no blanks around it, slashes only.
@@ -29,19 +29,19 @@ impl Pattern {
             .map(str::to_owned)
             .collect();
         Self {
-            impossible: parts.is_empty() || (text.starts_with('/') && parts.len() > 1),
+            is_rooted: text.starts_with('/'),
             parts,
         }
     }
 
     /// Whether a path, given as its parts below the base, matches as a whole.
     pub(super) fn matches(&self, path: &[&str]) -> bool {
-        !self.impossible && match_parts(&self.parts, path)
+        match_parts(&self.parts, path)
     }
 
-    /// Whether something below a folder could match: the rest of the tree need not be read.
-    pub(super) fn may_match_below(&self, folder: &[&str]) -> bool {
-        !self.impossible && may_match_below(&self.parts, folder)
+    /// Whether to look into a folder: it matches itself, or something below it could.
+    pub(super) fn leads_into(&self, folder: &[&str]) -> bool {
+        self.matches(folder) || (!self.is_rooted && may_match_below(&self.parts, folder))
     }
 }
 
@@ -136,6 +136,8 @@ mod tests {
             ("folder\\src", "folder/src"),
             ("test/**/*/a.log", "test/a/b/a.log"),
             ("a*b*c", "aXbYbZc"),
+            ("", ""),
+            ("/**", "a/b"),
         ] {
             assert!(matches(pattern, path), "{pattern} {path}");
         }
@@ -145,13 +147,28 @@ mod tests {
             ("**/*", ""),
             ("./x", "x"),
             ("a/../x", "x"),
-            ("/target/*.jar", "target/a.jar"),
             ("{a,b}", "a"),
             ("a*b*c", "aXbYbZ"),
             ("", "a"),
             ("../x", "x"),
         ] {
             assert!(!matches(pattern, path), "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_leading_slash_keeps_to_the_root_unless_folders_match() {
+        for (pattern, folder, leads) in [
+            ("target/*.jar", "target", true),
+            ("/target/*.jar", "target", false),
+            ("/**/*.jar", "target", false),
+            ("/**", "target", true),
+            ("/*/", "target/sub", true),
+            ("target", "target", true),
+            ("target", "other", false),
+        ] {
+            let parts: Vec<&str> = folder.split('/').collect();
+            assert_eq!(Pattern::new(pattern).leads_into(&parts), leads, "{pattern}");
         }
     }
 
