@@ -13,11 +13,12 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{Request, State},
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -34,6 +35,9 @@ pub struct FakeServer {
 
 /// The token of every agent.
 pub const TOKEN: &str = "dG9rZW4=";
+
+/// Where anybody may PUT anything.
+const SINK: &str = "/go/sink";
 
 /// What the server was told, and what it is to say.
 #[derive(Default)]
@@ -115,6 +119,11 @@ impl FakeServer {
     /// All consoles in one text.
     pub fn console(&self) -> String {
         self.told().consoles.values().cloned().collect()
+    }
+
+    /// Takes what is PUT there, from anybody, and keeps nothing of it.
+    pub fn sink(&self) -> String {
+        format!("{}/sink", self.url)
     }
 
     /// Knows the agent from before, as if it had registered long ago.
@@ -202,12 +211,23 @@ pub fn shell(script: &str) -> Value {
     })
 }
 
+/// Reads a body of any size, and keeps nothing of it.
+async fn throw_away(body: Body) {
+    let mut chunks = body.into_data_stream();
+    while let Some(Ok(_)) = chunks.next().await {}
+}
+
 async fn answer(State(state): State<Arc<Mutex<Told>>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
-    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
-    let holds_uploads = state.lock().expect("what to do").holds_uploads;
     let is_upload = parts.method == Method::POST && path.starts_with("/go/remoting/files/");
+    let body = if is_upload || path == SINK {
+        throw_away(body).await;
+        Bytes::new()
+    } else {
+        to_bytes(body, usize::MAX).await.unwrap_or_default()
+    };
+    let holds_uploads = state.lock().expect("what to do").holds_uploads;
     if path.starts_with("/go/hang/") || (holds_uploads && is_upload) {
         if is_upload {
             state.lock().expect("the list").uploads.push(path);
@@ -254,6 +274,7 @@ async fn answer(State(state): State<Arc<Mutex<Told>>>, request: Request) -> Resp
             }
             answer
         }
+        (&Method::PUT, SINK) => StatusCode::OK.into_response(),
         (&Method::PUT, _) if path.ends_with("/cruise-output/console.log") => {
             let text = String::from_utf8_lossy(&body);
             told.consoles.entry(path).or_default().push_str(&text);

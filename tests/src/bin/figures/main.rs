@@ -16,6 +16,7 @@ mod latency;
 mod masking;
 mod memory;
 mod start;
+mod upload;
 
 use std::env;
 
@@ -34,6 +35,7 @@ const FIGURES: &[(&str, Figure)] = &[
     ("checkout", checkout::figure),
     ("jobs", jobs::figure),
     ("masking", masking::figure),
+    ("upload", upload::figure),
 ];
 
 #[expect(clippy::print_stdout, reason = "the output of this program")]
