@@ -1,6 +1,7 @@
 //! Where artifacts are, and what is known about them.
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -81,60 +82,88 @@ pub(super) enum PlaceError {
     },
 }
 
-/// Where a file of a job goes, its folders made. What is in the way is an error.
-pub(super) fn place(root: &Path, segments: &[String]) -> Result<PathBuf, PlaceError> {
-    let shown = segments.join("/");
-    if console::is_console(segments) {
-        return Err(PlaceError::Reserved(shown));
-    }
-    let (name, folders) = segments
-        .split_last()
-        .ok_or_else(|| PlaceError::IsFolder("/".to_owned()))?;
-    Ok(folder(root, folders)?.join(name))
+/// Puts files and folders to their places among a job's artifacts. What is in the way is an error.
+/// All of it is lasting when [`Self::finish`] has returned.
+pub(super) struct Placing<'a> {
+    root: &'a Path,
+    /// Folders in which there is something new.
+    changed: HashSet<PathBuf>,
 }
 
-/// Makes the folders below `root`, which may be missing itself.
-pub(super) fn folder(root: &Path, segments: &[String]) -> Result<PathBuf, PlaceError> {
-    let io = |source| PlaceError::Io {
-        path: segments.join("/"),
-        source,
-    };
-    let mut path = root.to_path_buf();
-    if !path.is_dir() {
-        fs::create_dir_all(&path).map_err(io)?;
-        path.parent()
-            .map_or(Ok(()), durable::sync_folder)
-            .map_err(io)?;
-    }
-    for segment in segments {
-        let parent = path.clone();
-        path.push(segment);
-        match fs::create_dir(&path) {
-            Ok(()) => durable::sync_folder(&parent).map_err(io)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if !path.is_dir() {
-                    return Err(PlaceError::Exists(segments.join("/")));
-                }
-            }
-            Err(error) => return Err(io(error)),
+impl<'a> Placing<'a> {
+    /// `root` is the folder of the job's artifacts, which may be missing.
+    pub(super) fn new(root: &'a Path) -> Self {
+        Self {
+            root,
+            changed: HashSet::new(),
         }
     }
-    Ok(path)
-}
 
-/// Moves a finished file to its place, over an earlier one: an upload may be repeated.
-pub(super) fn move_in(from: &Path, root: &Path, segments: &[String]) -> Result<(), PlaceError> {
-    let to = place(root, segments)?;
-    let shown = || segments.join("/");
-    if to.is_dir() {
-        return Err(PlaceError::IsFolder(shown()));
+    /// Where a file of a job goes, its folders made.
+    pub(super) fn place(&mut self, segments: &[String]) -> Result<PathBuf, PlaceError> {
+        let shown = || segments.join("/");
+        if console::is_console(segments) {
+            return Err(PlaceError::Reserved(shown()));
+        }
+        let (name, folders) = segments
+            .split_last()
+            .ok_or_else(|| PlaceError::IsFolder("/".to_owned()))?;
+        let folder = self.folder(folders)?;
+        let path = folder.join(name);
+        self.changed.insert(folder);
+        if path.is_dir() {
+            return Err(PlaceError::IsFolder(shown()));
+        }
+        Ok(path)
     }
-    let io = |source| PlaceError::Io {
-        path: shown(),
-        source,
-    };
-    fs::rename(from, &to).map_err(io)?;
-    to.parent().map_or(Ok(()), durable::sync_folder).map_err(io)
+
+    /// Makes the folders below the root.
+    pub(super) fn folder(&mut self, segments: &[String]) -> Result<PathBuf, PlaceError> {
+        let io = |source| PlaceError::Io {
+            path: segments.join("/"),
+            source,
+        };
+        let mut path = self.root.to_path_buf();
+        if !path.is_dir() {
+            fs::create_dir_all(&path).map_err(io)?;
+            self.changed.extend(path.parent().map(Path::to_owned));
+        }
+        for segment in segments {
+            let parent = path.clone();
+            path.push(segment);
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    self.changed.insert(parent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if !path.is_dir() {
+                        return Err(PlaceError::Exists(segments.join("/")));
+                    }
+                }
+                Err(error) => return Err(io(error)),
+            }
+        }
+        Ok(path)
+    }
+
+    /// Moves a finished file, whose content is lasting, over an earlier one: an upload may be
+    /// repeated.
+    pub(super) fn move_in(&mut self, from: &Path, segments: &[String]) -> Result<(), PlaceError> {
+        let to = self.place(segments)?;
+        fs::rename(from, to).map_err(|source| PlaceError::Io {
+            path: segments.join("/"),
+            source,
+        })
+    }
+
+    /// Makes what was put lasting.
+    pub(super) fn finish(self) -> Result<(), PlaceError> {
+        let changed = self.changed.iter();
+        durable::sync_all(changed.map(PathBuf::as_path)).map_err(|source| PlaceError::Io {
+            path: "/".to_owned(),
+            source,
+        })
+    }
 }
 
 impl From<PlaceError> for Refusal {

@@ -9,17 +9,31 @@ use std::{
 use ring::digest;
 use zip::{ZipArchive, result::ZipError};
 
-/// A file or folder out of a zip.
+use crate::durable;
+
+/// How much is copied at once, in bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// A file or folder out of a zip. Zips with very many of them are unpacked as well, so it is small.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Entry {
-    Folder(Vec<String>),
-    File {
-        path: Vec<String>,
-        staged: usize,
-        size: u64,
-        sha256: String,
-    },
+pub(super) struct Entry {
+    /// Names with slashes between them; none leads out of where it starts.
+    pub(super) path: Box<str>,
+    /// None: it is a folder.
+    pub(super) file: Option<Unpacked>,
 }
+
+/// The content of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unpacked {
+    /// Its name in the staging folder.
+    pub(super) staged: u32,
+    pub(super) size: u64,
+    pub(super) sha256: [u8; SHA256],
+}
+
+/// Bytes of a SHA-256.
+const SHA256: usize = digest::SHA256_OUTPUT_LEN;
 
 /// Why a zip is not unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -39,58 +53,81 @@ pub(super) enum UnpackError {
 }
 
 /// Unpacks into `staging`, flat: file `n` of the result is `staging/n`. So no name from the zip
-/// touches the disk before all of them were looked at. Stops after `budget` bytes.
+/// touches the disk before all of them were looked at. Stops after `budget` bytes. What was unpacked
+/// is lasting.
 pub(super) fn unpack(zip: File, staging: &Path, budget: u64) -> Result<Vec<Entry>, UnpackError> {
     let mut archive = ZipArchive::new(zip)?;
     let mut entries = Vec::with_capacity(archive.len().min(1024));
     let mut left = budget;
+    let mut buffer = vec![0; CHUNK];
+    let mut files = Vec::new();
     for index in 0..archive.len() {
         let mut member = archive.by_index(index)?;
         let name = member.name()?.into_owned();
-        let path = segments(&name).ok_or_else(|| UnpackError::Leaves(name.clone()))?;
+        if !stays_inside(&name) {
+            return Err(UnpackError::Leaves(name));
+        }
         if member.is_symlink() {
             return Err(UnpackError::Link(name));
         }
         if member.is_dir() {
-            entries.push(Entry::Folder(path));
+            entries.push(Entry {
+                path: name.into(),
+                file: None,
+            });
             continue;
         }
-        if path.is_empty() {
+        if name.split('/').all(|segment| matches!(segment, "" | ".")) {
             return Err(UnpackError::Leaves(name));
         }
         let announced = member.size();
         if announced > left {
             return Err(UnpackError::TooLarge(budget));
         }
-        let mut file = File::create_new(staging.join(index.to_string()))?;
+        let staged = u32::try_from(index).map_err(io::Error::other)?;
+        let path = staging.join(staged.to_string());
+        let mut file = File::create_new(&path)?;
         // One byte more than announced is enough to know.
         let (size, sha256) = copy(
             &mut (&mut member).take(announced.saturating_add(1)),
             &mut file,
+            &mut buffer,
         )?;
         if size != announced {
             return Err(UnpackError::Lies { name, announced });
         }
-        file.sync_data()?;
         left -= size;
-        entries.push(Entry::File {
-            path,
-            staged: index,
-            size,
-            sha256,
+        if files.len() < durable::FEW {
+            files.push(path);
+        }
+        entries.push(Entry {
+            path: name.into(),
+            file: Some(Unpacked {
+                staged,
+                size,
+                sha256,
+            }),
         });
     }
+    durable::sync_all(files.iter().map(std::path::PathBuf::as_path))?;
     Ok(entries)
 }
 
 /// Copies and answers size and SHA-256.
-pub(super) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64, String)> {
+fn copy(
+    from: &mut impl Read,
+    to: &mut impl Write,
+    buffer: &mut [u8],
+) -> io::Result<(u64, [u8; SHA256])> {
     let mut context = digest::Context::new(&digest::SHA256);
     let mut size = 0;
-    let mut buffer = vec![0; 64 * 1024];
     loop {
-        let read = match from.read(&mut buffer) {
-            Ok(0) => return Ok((size, hex(context.finish().as_ref()))),
+        let read = match from.read(buffer) {
+            Ok(0) => {
+                let mut sha256 = [0; SHA256];
+                sha256.copy_from_slice(context.finish().as_ref());
+                return Ok((size, sha256));
+            }
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -101,31 +138,24 @@ pub(super) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64
     }
 }
 
-/// Size and SHA-256 of a file.
+/// Size and SHA-256 of a file, that one in hex.
 pub(super) fn measure(path: &Path) -> io::Result<(u64, String)> {
-    copy(&mut fs::File::open(path)?, &mut io::sink())
+    let mut file = fs::File::open(path)?;
+    let (size, sha256) = copy(&mut file, &mut io::sink(), &mut vec![0; CHUNK])?;
+    Ok((size, hex(&sha256)))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The names in a path, or nothing when it does not stay below where it starts.
-fn segments(name: &str) -> Option<Vec<String>> {
+/// Whether a path stays below where it starts.
+fn stays_inside(name: &str) -> bool {
     if name.starts_with('/') || name.contains('\0') {
-        return None;
+        return false;
     }
-    let mut path = Vec::new();
-    for segment in name.split('/') {
-        // On this side a backslash is a letter; on the sender's it may have been a slash.
-        if segment == ".." || segment.split('\\').any(|part| part == "..") {
-            return None;
-        }
-        if !segment.is_empty() && segment != "." {
-            path.push(segment.to_owned());
-        }
-    }
-    Some(path)
+    // On this side a backslash is a letter; on the sender's it may have been a slash.
+    !name.split(['/', '\\']).any(|segment| segment == "..")
 }
 
 #[cfg(test)]
@@ -166,18 +196,18 @@ mod tests {
             100,
         )
         .unwrap();
+        let [folder, file] = entries.as_slice() else {
+            panic!("{entries:?}");
+        };
+        assert_eq!((&*folder.path, &folder.file), ("d/", &None));
+        let content = file.file.as_ref().unwrap();
         assert_eq!(
-            entries,
-            [
-                Entry::Folder(vec!["d".to_owned()]),
-                Entry::File {
-                    path: vec!["d".to_owned(), "a b.txt".to_owned()],
-                    staged: 1,
-                    size: 5,
-                    sha256: "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-                        .to_owned(),
-                }
-            ]
+            (&*file.path, content.staged, content.size),
+            ("d/a b.txt", 1, 5)
+        );
+        assert_eq!(
+            hex(&content.sha256),
+            "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
         );
         assert_eq!(
             fs::read_to_string(staging.path().join("1")).unwrap(),

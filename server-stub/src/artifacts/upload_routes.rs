@@ -19,8 +19,8 @@ use journeyman_protocol::files::{BUILD_ID, CONFIRM, X_GOCD_CONFIRM};
 
 use super::{
     receive::{self, Received},
-    store::{self, CHECKSUMS, StoredArtifact},
-    unpack::{self, Entry, UnpackError},
+    store::{self, CHECKSUMS, Placing, StoredArtifact},
+    unpack::{self, UnpackError, Unpacked},
 };
 use crate::{
     App,
@@ -132,13 +132,13 @@ pub(super) async fn put(
             let root = app.paths.artifacts(job.id);
             let path = segments.join("/");
             let stored = blocking(move || {
-                let to = store::place(&root, &segments)?;
-                if to.is_dir() {
-                    return Err(store::PlaceError::IsFolder(segments.join("/")).into());
-                }
-                append(received.path(), &to, false)
+                let mut placing = Placing::new(&root);
+                let to = placing.place(&segments)?;
+                let measured = append(received.path(), &to, false)
                     .and_then(|()| unpack::measure(&to))
-                    .map_err(|error| Refusal::internal("append to an artifact", &error))
+                    .map_err(|error| Refusal::internal("append to an artifact", &error))?;
+                placing.finish()?;
+                Ok(measured)
             })
             .await?;
             let (size, sha256) = stored;
@@ -183,11 +183,12 @@ async fn take_in(
     let incoming = app.paths.incoming();
     let artifacts = blocking(move || {
         let mut artifacts = Vec::new();
+        let mut placing = Placing::new(&root);
         if let Some(zip) = &received.zip {
             artifacts.extend(take_in_zip(
                 zip.as_file(),
                 &incoming,
-                &root,
+                &mut placing,
                 &folder,
                 budget,
             )?);
@@ -196,14 +197,15 @@ async fn take_in(
             let failed = |error: io::Error| Refusal::internal("store an artifact", &error);
             file.as_file().sync_data().map_err(failed)?;
             let (size, sha256) = unpack::measure(file.path()).map_err(failed)?;
-            store::move_in(file.path(), &root, &folder)?;
+            placing.move_in(file.path(), &folder)?;
             artifacts.push(artifact(folder.join("/"), size, sha256));
         }
         if let Some(checksums) = &received.checksums {
-            let to = store::place(&root, &CHECKSUMS.map(str::to_owned))?;
+            let to = placing.place(&CHECKSUMS.map(str::to_owned))?;
             append(checksums.path(), &to, true)
                 .map_err(|error| Refusal::internal("append to the file of checksums", &error))?;
         }
+        placing.finish()?;
         Ok(artifacts)
     })
     .await?;
@@ -214,7 +216,7 @@ async fn take_in(
 fn take_in_zip(
     zip: &fs::File,
     incoming: &Path,
-    root: &Path,
+    placing: &mut Placing<'_>,
     folder: &[String],
     budget: u64,
 ) -> Result<Vec<StoredArtifact>, Refusal> {
@@ -234,23 +236,27 @@ fn take_in_zip(
         ),
         UnpackError::Io(_) => Refusal::internal("unpack an upload", &error),
     })?;
-    let below = |path: &[String]| -> Vec<String> { folder.iter().chain(path).cloned().collect() };
-    store::folder(root, folder)?;
+    placing.folder(folder)?;
     let mut artifacts = Vec::new();
     for entry in entries {
-        match entry {
-            Entry::Folder(path) => {
-                store::folder(root, &below(&path))?;
+        let names = entry.path.split('/');
+        let inside = names.filter(|name| !matches!(*name, "" | "."));
+        let path: Vec<String> = folder
+            .iter()
+            .cloned()
+            .chain(inside.map(str::to_owned))
+            .collect();
+        match entry.file {
+            None => {
+                placing.folder(&path)?;
             }
-            Entry::File {
-                path,
+            Some(Unpacked {
                 staged,
                 size,
                 sha256,
-            } => {
-                let path = below(&path);
-                store::move_in(&staging.path().join(staged.to_string()), root, &path)?;
-                artifacts.push(artifact(path.join("/"), size, sha256));
+            }) => {
+                placing.move_in(&staging.path().join(staged.to_string()), &path)?;
+                artifacts.push(artifact(path.join("/"), size, unpack::hex(&sha256)));
             }
         }
     }
