@@ -149,6 +149,21 @@ pub enum Action {
     },
     /// A text that `/bin/sh -c` runs in the pipeline's working directory.
     Script(String),
+    /// Brings in what a job of an earlier stage of the same run has published.
+    Fetch(Fetch),
+}
+
+/// What is fetched from where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    pub stage: String,
+    pub job: String,
+    /// Path among the job's artifacts.
+    pub source: String,
+    /// Whether it is a file, and not a folder.
+    pub is_file: bool,
+    /// Folder below the pipeline's working directory; empty for that itself.
+    pub destination: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

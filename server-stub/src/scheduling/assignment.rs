@@ -57,7 +57,13 @@ pub async fn assign(app: &App, agent: &Agent) -> Result<Option<BuildWork>, Sched
             .await
             .map_err(DatabaseError::from)?;
         let run = run::run_by_id(&mut write, stage.run_id).await?;
-        match work::document(&run, &stage, &job, &agent.resources) {
+        let stages: Vec<StageRow> =
+            sqlx::query_as("SELECT * FROM stages WHERE run_id = $1 ORDER BY counter")
+                .bind(stage.run_id)
+                .fetch_all(&mut *write)
+                .await
+                .map_err(DatabaseError::from)?;
+        match work::document(&run, &stages, &stage, &job, &agent.resources) {
             Ok(document) => {
                 sqlx::query("UPDATE jobs SET agent_uuid = $2 WHERE id = $1")
                     .bind(job.id)

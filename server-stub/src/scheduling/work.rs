@@ -1,16 +1,18 @@
 //! The document an agent gets for a job.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use journeyman_protocol::{
     artifact::ArtifactPlan,
     builder::{Builder, BuilderAttributes, CommandBuilder, CommandBuilderWithArgList, RunIf},
+    fetch::{ChecksumFileHandler, DirHandler, FetchArtifactBuilder, FetchHandler, FileHandler},
+    job::JobIdentifier,
     work::{BuildAssignment, BuildWork},
 };
 
 use super::run::{self, JobRow, Run, StageRow};
 use super::variables::{self, Setting};
-use crate::pipelines::definition::{self, Action, ArtifactKind, Task};
+use crate::pipelines::definition::{self, Action, ArtifactKind, Fetch, Task};
 
 /// The only charset consoles have here.
 const CHARSET: &str = "UTF-8";
@@ -21,9 +23,11 @@ const TEST_OUTPUT: &str = "testoutput";
 /// What runs a script.
 const SHELL: &str = "/bin/sh";
 
-/// The document for a job, or what is wrong with what the run was started from.
+/// The document for a job, or what is wrong with what the run was started from. `stages` are those
+/// of the run, the newest of each name last.
 pub(super) fn document(
     run: &Run,
+    stages: &[StageRow],
     stage_row: &StageRow,
     job_row: &JobRow,
     agent_resources: &[String],
@@ -61,7 +65,7 @@ pub(super) fn document(
             builders: job
                 .tasks
                 .iter()
-                .map(|task| builder(task, &folder))
+                .map(|task| builder(task, run, stages, &folder))
                 .collect(),
             artifact_plans: job.artifacts.iter().map(plan).collect(),
             artifact_stores: Vec::new(),
@@ -75,52 +79,27 @@ pub(super) fn document(
     })
 }
 
-fn builder(task: &Task, folder: &std::path::Path) -> Builder {
-    let mut attributes = BuilderAttributes::described(describe(&task.action));
+fn builder(task: &Task, run: &Run, stages: &[StageRow], folder: &Path) -> Builder {
+    let mut attributes = BuilderAttributes::described(describe(&task.action, &run.pipeline));
     attributes.conditions = match task.run_if {
         // What GoCD sends when nothing is said, and what it means.
         definition::RunIf::Passed => Vec::new(),
         definition::RunIf::Failed => vec![RunIf::Failed],
         definition::RunIf::Any => vec![RunIf::Any],
     };
-    if let Some(on_cancel) = &task.on_cancel {
-        let attributes_of_cancel = BuilderAttributes::described(describe(on_cancel));
-        attributes.cancel_builder =
-            Some(Box::new(command(on_cancel, folder, attributes_of_cancel)));
-    }
-    command(&task.action, folder, attributes)
-}
-
-fn command(action: &Action, folder: &std::path::Path, attributes: BuilderAttributes) -> Builder {
-    match action {
+    let make = |action: &Action, attributes| match action {
+        Action::Fetch(what) => fetch(what, run, stages, folder, attributes),
         Action::Exec {
             command,
             arguments,
             working_directory,
-        } => {
-            let working_dir = match working_directory.as_deref() {
-                Some(inside) if !matches!(inside, "" | ".") => folder.join(inside),
-                _ => folder.to_path_buf(),
-            };
-            // GoCD: without arguments it is the form with one string for all of them.
-            if arguments.is_empty() {
-                Builder::CommandBuilder(CommandBuilder {
-                    args: String::new(),
-                    command: command.clone(),
-                    working_dir,
-                    error_string: String::new(),
-                    attributes,
-                })
-            } else {
-                Builder::CommandBuilderWithArgList(CommandBuilderWithArgList {
-                    args: arguments.clone(),
-                    command: command.clone(),
-                    working_dir,
-                    error_string: String::new(),
-                    attributes,
-                })
-            }
-        }
+        } => exec(
+            command,
+            arguments,
+            working_directory.as_deref(),
+            folder,
+            attributes,
+        ),
         Action::Script(text) => Builder::CommandBuilderWithArgList(CommandBuilderWithArgList {
             args: vec!["-c".to_owned(), text.clone()],
             command: SHELL.to_owned(),
@@ -128,13 +107,103 @@ fn command(action: &Action, folder: &std::path::Path, attributes: BuilderAttribu
             error_string: String::new(),
             attributes,
         }),
+    };
+    if let Some(on_cancel) = &task.on_cancel {
+        let of_cancel = BuilderAttributes::described(describe(on_cancel, &run.pipeline));
+        attributes.cancel_builder = Some(Box::new(make(on_cancel, of_cancel)));
+    }
+    make(&task.action, attributes)
+}
+
+/// GoCD: the stage's newest run there is now, or `latest`.
+fn fetch(
+    what: &Fetch,
+    run: &Run,
+    stages: &[StageRow],
+    folder: &Path,
+    attributes: BuilderAttributes,
+) -> Builder {
+    let newest = stages.iter().rfind(|stage| stage.name == what.stage);
+    let to: PathBuf = folder.join(&what.destination).components().collect();
+    let name = what.source.rsplit('/').next().unwrap_or_default();
+    let handler = if what.is_file {
+        FetchHandler::FileHandler(FileHandler {
+            artifact: to.join(name),
+            src_file: what.source.clone(),
+            ..FileHandler::default()
+        })
+    } else {
+        FetchHandler::DirHandler(DirHandler {
+            src_file: what.source.clone(),
+            dest_on_agent: to.clone(),
+            ..DirHandler::default()
+        })
+    };
+    let checksums = format!("{}_{}_{}_md5.checksum", run.pipeline, what.stage, what.job);
+    Builder::FetchArtifactBuilder(FetchArtifactBuilder {
+        job_identifier: JobIdentifier {
+            pipeline_name: run.pipeline.clone(),
+            pipeline_counter: i32::try_from(run.counter).unwrap_or(i32::MAX),
+            pipeline_label: run.label.clone(),
+            stage_name: what.stage.clone(),
+            stage_counter: newest.map_or("latest".to_owned(), |stage| stage.counter.to_string()),
+            build_name: what.job.clone(),
+            ..JobIdentifier::default()
+        },
+        srcdir: what.source.clone(),
+        dest: what.destination.clone(),
+        handler,
+        checksum_file_handler: ChecksumFileHandler {
+            checksum_file: to.join(checksums),
+        },
+        attributes,
+    })
+}
+
+fn exec(
+    command: &str,
+    arguments: &[String],
+    working_directory: Option<&str>,
+    folder: &Path,
+    attributes: BuilderAttributes,
+) -> Builder {
+    let working_dir = match working_directory {
+        Some(inside) if !matches!(inside, "" | ".") => folder.join(inside),
+        _ => folder.to_path_buf(),
+    };
+    // GoCD: without arguments it is the form with one string for all of them.
+    if arguments.is_empty() {
+        Builder::CommandBuilder(CommandBuilder {
+            args: String::new(),
+            command: command.to_owned(),
+            working_dir,
+            error_string: String::new(),
+            attributes,
+        })
+    } else {
+        Builder::CommandBuilderWithArgList(CommandBuilderWithArgList {
+            args: arguments.to_vec(),
+            command: command.to_owned(),
+            working_dir,
+            error_string: String::new(),
+            attributes,
+        })
     }
 }
 
 /// What the console shows after `Task: `. A script shows as its first line: the console has a
 /// line for each task, not a page.
-fn describe(action: &Action) -> String {
+fn describe(action: &Action, pipeline: &str) -> String {
     match action {
+        Action::Fetch(Fetch {
+            stage,
+            job,
+            source,
+            destination,
+            ..
+        }) => {
+            format!("fetch artifact [{source}] => [{destination}] from [{pipeline}/{stage}/{job}]")
+        }
         Action::Exec {
             command, arguments, ..
         } => {
@@ -192,6 +261,6 @@ mod tests {
             arguments: vec!["-c".into(), "a \"b\"".into()],
             working_directory: None,
         };
-        assert_eq!(describe(&action), "bash -c \"a \\\"b\\\"\"");
+        assert_eq!(describe(&action, "app"), "bash -c \"a \\\"b\\\"\"");
     }
 }

@@ -1,6 +1,8 @@
 //! Jobs, their artifacts and tasks.
 
-use crate::pipelines::definition::{Action, Artifact, ArtifactKind, Job, RunIf, Task};
+use crate::pipelines::definition::{
+    Action, Artifact, ArtifactKind, Fetch, Job, RunIf, Stage, Task,
+};
 use crate::pipelines::names;
 
 use super::section::{Place, Report, Section};
@@ -12,10 +14,18 @@ const NOT_YET: [&str; 2] = ["elastic_profile_id", "tabs"];
 /// Up to this version of the format a job without tasks got one that does nothing.
 const LAST_VERSION_WITH_EMPTY_JOBS: u32 = 10;
 
+/// What a job's tasks may refer to.
+pub(super) struct Around<'a> {
+    pub(super) pipeline: &'a str,
+    /// The stages before the job's own.
+    pub(super) earlier: &'a [Stage],
+    pub(super) version: u32,
+}
+
 pub(super) fn read(
     name: &str,
     section: &mut Section<'_>,
-    version: u32,
+    around: &Around<'_>,
     report: &mut Report<'_>,
 ) -> Job {
     let mut resources = Vec::new();
@@ -45,7 +55,7 @@ pub(super) fn read(
         timeout,
         variables: section.variables(report),
         artifacts: read_artifacts(section, report),
-        tasks: read_tasks(section, version, report),
+        tasks: read_tasks(section, around, report),
     }
 }
 
@@ -95,14 +105,18 @@ fn read_artifacts(section: &mut Section<'_>, report: &mut Report<'_>) -> Vec<Art
     artifacts
 }
 
-fn read_tasks(section: &mut Section<'_>, version: u32, report: &mut Report<'_>) -> Vec<Task> {
+fn read_tasks(
+    section: &mut Section<'_>,
+    around: &Around<'_>,
+    report: &mut Report<'_>,
+) -> Vec<Task> {
     let items = section.get("tasks").map(|place| place.list(report));
     match items {
         Some(items) if !items.is_empty() => items
             .iter()
-            .filter_map(|item| read_task(item, report))
+            .filter_map(|item| read_task(item, around, report))
             .collect(),
-        _ if version <= LAST_VERSION_WITH_EMPTY_JOBS => vec![Task {
+        _ if around.version <= LAST_VERSION_WITH_EMPTY_JOBS => vec![Task {
             action: Action::Exec {
                 command: "echo".to_owned(),
                 arguments: Vec::new(),
@@ -118,7 +132,7 @@ fn read_tasks(section: &mut Section<'_>, version: u32, report: &mut Report<'_>) 
     }
 }
 
-fn read_task(item: &Place<'_>, report: &mut Report<'_>) -> Option<Task> {
+fn read_task(item: &Place<'_>, around: &Around<'_>, report: &mut Report<'_>) -> Option<Task> {
     let (key, place) = item.single(report, "a task")?;
     if key.text == "script" {
         return Some(Task {
@@ -127,7 +141,8 @@ fn read_task(item: &Place<'_>, report: &mut Report<'_>) -> Option<Task> {
             on_cancel: None,
         });
     }
-    if !is_exec(&key.text, &place, report) {
+    let is_fetch = key.text == "fetch";
+    if !is_fetch && !is_exec(&key.text, &place, report) {
         return None;
     }
     let mut section = place.section(report)?;
@@ -144,10 +159,14 @@ fn read_task(item: &Place<'_>, report: &mut Report<'_>) -> Option<Task> {
             }
         }
     });
-    let on_cancel = section
-        .get("on_cancel")
-        .and_then(|place| read_on_cancel(&place, report));
-    let action = read_exec(&mut section, report);
+    let (action, on_cancel) = if is_fetch {
+        (read_fetch(&mut section, around, report), None)
+    } else {
+        let on_cancel = section
+            .get("on_cancel")
+            .and_then(|place| read_on_cancel(&place, report));
+        (read_exec(&mut section, report), on_cancel)
+    };
     section.close(report);
     Some(Task {
         action: action?,
@@ -175,10 +194,76 @@ fn read_on_cancel(place: &Place<'_>, report: &mut Report<'_>) -> Option<Action> 
     action
 }
 
+fn read_fetch(
+    section: &mut Section<'_>,
+    around: &Around<'_>,
+    report: &mut Report<'_>,
+) -> Option<Action> {
+    if let Some(place) = section.get("artifact_origin")
+        && place.text(report).is_some_and(|origin| origin != "gocd")
+    {
+        place.wrong(
+            report,
+            "only artifacts of the `gocd` origin are supported yet",
+        );
+    }
+    if let Some(place) = section.get("pipeline")
+        && place
+            .text(report)
+            .is_some_and(|name| !name.is_empty() && !name.eq_ignore_ascii_case(around.pipeline))
+    {
+        place.wrong(
+            report,
+            "fetching from another pipeline is not supported yet",
+        );
+    }
+    let stage_place = section.required(report, "stage");
+    let job_place = section.required(report, "job");
+    let is_file = section.boolean(report, "is_file", false);
+    let mut path = |place: Option<Place<'_>>| {
+        let place = place?;
+        let text = place.text(report)?.replace('\\', "/");
+        report.check(&place, names::check_inside(&text));
+        Some(text)
+    };
+    let destination = path(section.get("destination")).unwrap_or_default();
+    let source = section.get("source");
+    let is_there = source.is_some();
+    let source = path(source);
+    if !is_there {
+        report.wrong(section.at, &section.path, "`source` is missing");
+    }
+    let stage = stage_place.as_ref()?.text(report)?;
+    let job = job_place.as_ref()?.text(report)?;
+    // Case does not count in names; what is sent is how they are defined.
+    let from = around
+        .earlier
+        .iter()
+        .find(|known| known.name.eq_ignore_ascii_case(&stage));
+    let Some(from) = from else {
+        let message = format!("there is no stage `{stage}` before this one");
+        stage_place?.wrong(report, message);
+        return None;
+    };
+    let mut jobs = from.jobs.iter();
+    let Some(known) = jobs.find(|known| known.name.eq_ignore_ascii_case(&job)) else {
+        let message = format!("the stage `{}` has no job `{job}`", from.name);
+        job_place?.wrong(report, message);
+        return None;
+    };
+    Some(Action::Fetch(Fetch {
+        stage: from.name.clone(),
+        job: known.name.clone(),
+        source: source?,
+        is_file,
+        destination,
+    }))
+}
+
 fn is_exec(kind: &str, place: &Place<'_>, report: &mut Report<'_>) -> bool {
     match kind {
         "exec" => true,
-        "fetch" | "ant" | "nant" | "rake" | "plugin" => {
+        "ant" | "nant" | "rake" | "plugin" => {
             place.wrong(
                 report,
                 format!("tasks of kind `{kind}` are not supported yet"),
@@ -186,7 +271,8 @@ fn is_exec(kind: &str, place: &Place<'_>, report: &mut Report<'_>) -> bool {
             false
         }
         _ => {
-            let message = format!("`{kind}` is no kind of task: `exec` and `script` are");
+            let message =
+                format!("`{kind}` is no kind of task here: `exec`, `script` and `fetch` are");
             place.wrong(report, message);
             false
         }

@@ -5,7 +5,11 @@ use crate::pipelines::label;
 use crate::pipelines::names;
 
 use super::section::{Place, Report, Section};
-use super::{Home, job, material};
+use super::{
+    Home,
+    job::{self, Around},
+    material,
+};
 
 /// Shown for a pipeline whose place in its group was not given.
 const NO_ORDER: i64 = -1;
@@ -54,7 +58,7 @@ pub(super) fn read(
         report.check(place, label::check(&label_template, &materials, &variables));
     }
     let stages = match section.required(report, "stages") {
-        Some(place) => read_stages(&place, version, report),
+        Some(place) => read_stages(name, &place, version, report),
         None => Vec::new(),
     };
     section.close(report);
@@ -95,7 +99,12 @@ fn read_neutral(section: &mut Section<'_>, report: &mut Report<'_>) {
     }
 }
 
-fn read_stages(place: &Place<'_>, version: u32, report: &mut Report<'_>) -> Vec<Stage> {
+fn read_stages(
+    pipeline: &str,
+    place: &Place<'_>,
+    version: u32,
+    report: &mut Report<'_>,
+) -> Vec<Stage> {
     let items = place.list(report);
     if items.is_empty() {
         place.wrong(report, "a pipeline needs a list of at least one stage");
@@ -113,7 +122,12 @@ fn read_stages(place: &Place<'_>, version: u32, report: &mut Report<'_>) -> Vec<
             let message = format!("two stages have the name `{}`", key.text);
             place.wrong(report, message);
         }
-        if let Some(stage) = read_stage(&key.text, &place, version, report) {
+        let around = Around {
+            pipeline,
+            earlier: &stages,
+            version,
+        };
+        if let Some(stage) = read_stage(&key.text, &place, &around, report) {
             stages.push(stage);
         }
     }
@@ -123,7 +137,7 @@ fn read_stages(place: &Place<'_>, version: u32, report: &mut Report<'_>) -> Vec<
 fn read_stage(
     name: &str,
     place: &Place<'_>,
-    version: u32,
+    around: &Around<'_>,
     report: &mut Report<'_>,
 ) -> Option<Stage> {
     let mut section = place.section(report)?;
@@ -135,13 +149,13 @@ fn read_stage(
     let clean_workspace = section.boolean(report, "clean_workspace", false);
     let keep_artifacts = section.boolean(report, "keep_artifacts", false);
     let (variables, jobs) = match section.get("jobs") {
-        Some(jobs) => (section.variables(report), read_jobs(&jobs, version, report)),
+        Some(jobs) => (section.variables(report), read_jobs(&jobs, around, report)),
         None if section.get("tasks").is_some() => {
             // The only job is written right into the stage and has the stage's name.
             report.check(place, names::check_job_name(name));
             (
                 Vec::new(),
-                vec![job::read(name, &mut section, version, report)],
+                vec![job::read(name, &mut section, around, report)],
             )
         }
         None => {
@@ -161,7 +175,7 @@ fn read_stage(
     })
 }
 
-fn read_jobs(place: &Place<'_>, version: u32, report: &mut Report<'_>) -> Vec<Job> {
+fn read_jobs(place: &Place<'_>, around: &Around<'_>, report: &mut Report<'_>) -> Vec<Job> {
     let entries = place.named(report);
     if entries.is_empty() {
         place.wrong(report, "a stage needs at least one job");
@@ -177,7 +191,7 @@ fn read_jobs(place: &Place<'_>, version: u32, report: &mut Report<'_>) -> Vec<Jo
             place.wrong(report, message);
         }
         if let Some(mut section) = place.section(report) {
-            jobs.push(job::read(&key.text, &mut section, version, report));
+            jobs.push(job::read(&key.text, &mut section, around, report));
             section.close(report);
         }
     }

@@ -297,9 +297,27 @@ fn problems_name_line_path_and_cause() {
         ),
         (
             "exec: { command: make }",
-            "fetch: { source: a }",
+            "fetch: { source: a, stage: build, job: unit }",
+            "12:",
+            "there is no stage `build` before this one",
+        ),
+        (
+            "exec: { command: make }",
+            "fetch: { source: ../a, stage: build, job: unit }",
             "",
-            "`fetch` are not supported yet",
+            "leads out of the job's folder",
+        ),
+        (
+            "exec: { command: make }",
+            "fetch: { pipeline: other, stage: build, job: unit, source: a }",
+            "",
+            "fetching from another pipeline is not supported yet",
+        ),
+        (
+            "exec: { command: make }",
+            "fetch: { artifact_origin: external, stage: build, job: unit, artifact_id: a }",
+            "",
+            "only artifacts of the `gocd` origin",
         ),
         (
             "exec: { command: make }",
