@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
+mod artifacts;
 mod bad_input;
 mod cancel;
 mod console;
