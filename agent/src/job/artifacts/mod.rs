@@ -325,3 +325,56 @@ impl Drop for ReportFolder {
 fn source(plan: &ArtifactPlan) -> &str {
     plan.src.as_deref().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use journeyman_protocol::artifact::ArtifactStore;
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::job::bench;
+
+    #[tokio::test]
+    async fn what_needs_a_plugin_fails_by_name_and_the_rest_is_tried_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("pipelines/web")).unwrap();
+        let external = |json: &str| ArtifactPlan {
+            artifact_plan_type: ArtifactPlanType::External,
+            pluggable_artifact_config_json: Some(json.into()),
+            ..ArtifactPlan::default()
+        };
+        let assignment = BuildAssignment {
+            artifact_plans: vec![
+                ArtifactPlan::file("nothing/*", "x"),
+                external(r#"{"id":"img","storeId":"hub","configuration":{}}"#),
+                external("no JSON"),
+            ],
+            artifact_stores: vec![ArtifactStore {
+                id: "hub".into(),
+                plugin_id: "cd.go.docker".into(),
+                ..ArtifactStore::default()
+            }],
+            build_working_directory: "pipelines/web".into(),
+            ..BuildAssignment::default()
+        };
+        let console = bench::console(&root);
+        // Nobody is asked.
+        let server = bench::server(([127, 0, 0, 1], 1).into(), &root);
+        assert!(!publish(&assignment, &server, &console, &root).await);
+        assert_eq!(
+            bench::lines(&root, "~"),
+            [
+                "ar|[go] Start to upload pluggable artifact using plugin `cd.go.docker`.",
+                "&2|[go] This agent cannot publish the artifact `img`: it needs the plugin \
+                 `cd.go.docker`, and plugins run in GoCD's Java agent only.",
+                "ar|[go] Start to upload pluggable artifact using plugin `unknown`.",
+                "&2|[go] This agent cannot publish the artifact `unknown`: it needs the plugin \
+                 `unknown`, and plugins run in GoCD's Java agent only.",
+                "ar|[go] No pluggable artifact metadata to upload.",
+                "ae|[go] The rule [nothing/*] cannot match any resource under [pipelines/web]",
+                "ae|[go] [go] Uploading finished. Failed to upload [img][unknown][nothing/*].",
+            ]
+        );
+    }
+}
