@@ -228,10 +228,14 @@ impl Stream {
         let bytes = decoder.decode(bytes, last);
         // Most output has no secret: one look at all that was read, instead of one at each line.
         // What began in an earlier read must be looked at as a whole.
-        let suspect = masks.iter().any(|mask| mask.may_change(&bytes));
+        let suspect = masks.iter().any(|mask| mask.may_hold(&bytes));
+        let coded = masks.iter().any(|mask| mask.is_coded(&bytes));
         let mut begun_before = splitter.is_open();
         let mut show = |line: Line<'_>| {
-            let masks = (suspect || begun_before).then_some(&*masks);
+            let suspect = suspect
+                || begun_before
+                || coded && masks.iter().any(|mask| mask.is_coded(line.bytes));
+            let masks = suspect.then_some(&*masks);
             begun_before = false;
             let (text, more) = head_of(line, console.longest_line, masks);
             on_line(&text);

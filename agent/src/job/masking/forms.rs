@@ -1,4 +1,5 @@
-//! How a secret looks when it was encoded in base64.
+//! How a secret looks when it was encoded, in base64 or with a plus sign for each blank. (What has
+//! other escapes of URLs is decoded instead: see the module above.)
 //!
 //! A secret that is a part of what was encoded (`user:secret` of an `Authorization` header) looks
 //! different at each of the three places it can begin in a group of three bytes, and its first and
@@ -11,6 +12,8 @@ use base64::{
 
 /// A shorter form than this may stand somewhere by chance.
 const SHORTEST: usize = 8;
+/// The same for a form that is like the secret but for its blanks.
+const SHORTEST_WITH_BLANKS: usize = 3;
 /// Bytes that programs encode in one line: of GNU's and Python's `base64`, and of OpenSSL.
 const LINES: [usize; 2] = [57, 48];
 
@@ -24,9 +27,16 @@ pub(super) struct Form {
     pub(super) open_end: bool,
 }
 
-/// The forms of a secret in base64, in both alphabets.
+/// The forms of a secret.
 pub(super) fn of(secret: &str) -> Vec<Form> {
     let mut forms = Vec::new();
+    if secret.contains(' ') && secret.len() >= SHORTEST_WITH_BLANKS {
+        forms.push(Form {
+            text: secret.replace(' ', "+"),
+            open_start: false,
+            open_end: false,
+        });
+    }
     let mut add = |text: &str, open_start, open_end| {
         for text in [text.to_owned(), text.replace('+', "-").replace('/', "_")] {
             let form = Form {

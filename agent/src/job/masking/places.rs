@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
-use super::forms::{self, Form};
+use super::{
+    blocks::{ANCHOR, Blocks},
+    forms::{self, Form},
+};
 
-/// How much of each text the search itself goes by; the rest is compared where that was found. So
-/// its memory depends on how many secrets there are, and not on how long they are.
-const ANCHOR: usize = 32;
+/// Up to that many patterns the search is a table, which is fast and takes about 2 KiB for each.
+const MOST_IN_TABLE: usize = 2000;
 /// Secrets with fewer bytes are not searched for in text that was encoded for a URL.
 const SHORTEST_ENCODED: usize = 3;
 
@@ -17,7 +19,12 @@ pub(super) struct Finder {
     /// The secrets themselves, then their other forms.
     patterns: Vec<Form>,
     secrets: usize,
+    /// The search itself goes by the beginnings of the texts, and the rest is compared where one
+    /// was found. So its memory depends on how many secrets there are, and not on their length.
     anchors: Option<AhoCorasick>,
+    /// Those that are shorter than an anchor.
+    short: Option<AhoCorasick>,
+    blocks: Blocks,
     /// Every text may hold a secret: one of them has the character that stands for bytes that are
     /// no text, or there is no automaton.
     always: bool,
@@ -33,6 +40,15 @@ struct Place {
     start: usize,
     end: usize,
     encoded: bool,
+}
+
+/// What a text holds.
+pub(super) struct Found {
+    /// There may be a secret as it is.
+    pub(super) as_they_are: bool,
+    /// The parts of the text that hold an encoded secret, in order, as large as that they cut no
+    /// other secret in two.
+    pub(super) encoded: Vec<Range<usize>>,
 }
 
 /// A text with its URL encoding undone, and the way back.
@@ -58,7 +74,20 @@ impl Finder {
                 patterns.extend(forms);
             }
         }
-        let anchors = AhoCorasick::new(patterns.iter().map(Form::anchor))
+        let table = patterns.len() <= MOST_IN_TABLE;
+        let build = |anchors: Vec<&[u8]>| {
+            AhoCorasick::builder()
+                .kind(table.then_some(AhoCorasickKind::DFA))
+                .build(anchors)
+        };
+        let (short, long): (Vec<&[u8]>, Vec<&[u8]>) = patterns
+            .iter()
+            .map(Form::anchor)
+            .partition(|anchor| anchor.len() < ANCHOR);
+        let blocks = Blocks::of(long.into_iter());
+        let has_short = !short.is_empty();
+        let short = build(short).ok().filter(|_| has_short);
+        let anchors = build(patterns.iter().map(Form::anchor).collect())
             .inspect_err(|error| tracing::error!(%error, "Secrets are masked as they are only"))
             .ok();
         let longest = patterns.iter().map(|pattern| pattern.text.len()).max();
@@ -67,12 +96,15 @@ impl Finder {
             // Each byte may have become three in a URL.
             longest: longest.unwrap_or(0) * if in_every_form { 3 } else { 1 },
             always: anchors.is_none()
+                || has_short && short.is_none()
                 || patterns
                     .iter()
                     .any(|pattern| pattern.text.contains('\u{fffd}')),
             patterns,
             secrets,
             anchors,
+            short,
+            blocks,
             in_every_form,
         }
     }
@@ -82,64 +114,76 @@ impl Finder {
         self.longest
     }
 
-    /// A quick look. False: neither in the text nor in one of its lines is there any secret.
-    pub(super) fn may_find(&self, text: &[u8]) -> bool {
+    /// A quick look. False: no secret stands in the text, or in one of its lines, as it is or in
+    /// base64.
+    pub(super) fn may_hold(&self, text: &[u8]) -> bool {
+        let is_in = |automaton: &Option<AhoCorasick>, text: &[u8]| {
+            let automaton = automaton.as_ref();
+            automaton.is_some_and(|automaton| automaton.is_match(text))
+        };
         self.always
+            || is_in(&self.short, text)
             || self
-                .anchors
-                .as_ref()
-                .is_some_and(|anchors| anchors.is_match(text))
-            || self.in_every_form && (has_escape(text) || self.has_plus(text))
+                .blocks
+                .suspects(text)
+                .any(|part| is_in(&self.anchors, &text[part]))
+    }
+
+    /// Whether something in the text may be encoded for a URL.
+    pub(super) fn is_coded(&self, text: &[u8]) -> bool {
+        self.in_every_form && has_escape(text)
     }
 
     fn has_plus(&self, text: &[u8]) -> bool {
         self.have_blanks && memchr::memchr(b'+', text).is_some()
     }
 
-    /// The parts of a text that hold an encoded secret, in order, as large as that they cut no
-    /// other secret in two.
-    pub(super) fn encoded(&self, text: &str) -> Vec<Range<usize>> {
-        if !self.in_every_form {
-            return Vec::new();
-        }
+    /// Where the text holds secrets.
+    pub(super) fn find(&self, text: &str) -> Found {
         let text = text.as_bytes();
+        let mut as_they_are = self.always;
         let mut places = Vec::new();
-        self.find(text, |range, form| {
-            join(&mut places, range, form);
+        self.search(text, |range, encoded| {
+            as_they_are |= !encoded;
+            if self.in_every_form {
+                join(&mut places, range, encoded);
+            }
         });
-        if has_escape(text) || self.has_plus(text) {
-            let mut decode = |plus_is_blank| {
-                let decoded = Decoded::from(text, plus_is_blank);
-                let mut inside = Vec::new();
-                self.find(&decoded.bytes, |range, _| {
-                    if range.len() < SHORTEST_ENCODED {
-                        return;
-                    }
-                    let original = decoded.original(&range);
-                    // What is the same before and after was found already.
-                    if text[original.clone()] != decoded.bytes[range] {
-                        join(&mut inside, original, true);
-                    }
-                });
-                places.append(&mut inside);
-            };
+        let mut decode = |plus_is_blank| {
+            let decoded = Decoded::from(text, plus_is_blank);
+            let mut inside = Vec::new();
+            self.search(&decoded.bytes, |range, _| {
+                if range.len() < SHORTEST_ENCODED {
+                    return;
+                }
+                let original = decoded.original(&range);
+                // What is the same before and after was found already.
+                if text[original.clone()] != decoded.bytes[range] {
+                    join(&mut inside, original, true);
+                }
+            });
+            places.append(&mut inside);
+        };
+        if self.is_coded(text) {
             decode(false);
             if self.has_plus(text) {
                 decode(true);
             }
-            places.sort_unstable_by_key(|place| place.start);
-            let found = std::mem::take(&mut places);
-            for place in found {
-                join(&mut places, place.start..place.end, place.encoded);
-            }
+        }
+        places.sort_unstable_by_key(|place| place.start);
+        for place in std::mem::take(&mut places) {
+            join(&mut places, place.start..place.end, place.encoded);
         }
         places.retain(|place| place.encoded);
-        places.iter().map(|place| place.start..place.end).collect()
+        Found {
+            as_they_are,
+            encoded: places.iter().map(|place| place.start..place.end).collect(),
+        }
     }
 
     /// Tells each occurrence of each pattern, about in the order in which they end, and whether
     /// it is an encoded form.
-    fn find(&self, text: &[u8], mut found: impl FnMut(Range<usize>, bool)) {
+    fn search(&self, text: &[u8], mut found: impl FnMut(Range<usize>, bool)) {
         let Some(anchors) = &self.anchors else { return };
         for anchor in anchors.find_overlapping_iter(text) {
             let index = anchor.pattern().as_usize();
