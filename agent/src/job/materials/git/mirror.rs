@@ -8,14 +8,15 @@
 //! a clone reads, and a mirror never talks to a server: it has no credentials.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use journeyman_host::{
-    durable::{self, FileError},
+    durable,
     lock::{Lock, LockError},
 };
 use ring::digest::{SHA256, digest};
@@ -51,8 +52,6 @@ pub(super) enum MirrorError {
         #[source]
         source: io::Error,
     },
-    #[error(transparent)]
-    File(#[from] FileError),
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error("the repository is of a kind that is not mirrored")]
@@ -96,8 +95,8 @@ impl Mirror {
         let objects = clone.join(".git/objects");
         copy_packs(&self.path.join("objects/pack"), &objects.join("pack"))?;
         // Only now: until here the clone is known by this file as one that was broken off.
-        durable::remove(&objects.join("info/alternates"))?;
-        Ok(())
+        let alternates = objects.join("info/alternates");
+        fs::remove_file(&alternates).map_err(at(&alternates))
     }
 
     /// Takes over what a fresh clone has. Whatever moment this ends at, the mirror is whole: the
@@ -121,13 +120,12 @@ impl Mirror {
             let folder = self.path.join(folder);
             private_folder(&folder).map_err(at(&folder))?;
         }
-        durable::write_secret(&self.path.join("HEAD"), b"ref: refs/heads/none\n")?;
+        write(&self.path.join("HEAD"), b"ref: refs/heads/none\n")?;
         let config = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
-        durable::write_secret(&self.path.join("config"), config)?;
+        write(&self.path.join("config"), config)?;
         copy_packs(&repository.join("objects/pack"), &packs)?;
         let names = fs::read(&refs).map_err(at(&refs))?;
-        durable::write_secret(&self.path.join("packed-refs"), &names)?;
-        Ok(())
+        write(&self.path.join("packed-refs"), &names)
     }
 
     /// Removes what is in the mirror: it was of no use.
@@ -136,7 +134,8 @@ impl Mirror {
     /// It cannot be removed; it is not used any more then.
     pub(super) fn remove(&self) -> Result<(), MirrorError> {
         // Without this it is no reference, however far the rest comes.
-        durable::remove(&self.path.join("packed-refs"))?;
+        let refs = self.path.join("packed-refs");
+        delete(&refs).map_err(at(&refs))?;
         delete(&self.path).map_err(at(&self.path))
     }
 }
@@ -220,13 +219,25 @@ fn copy_packs(from: &Path, to: &Path) -> Result<(), MirrorError> {
                 let mut copy = durable::temporary_file(to).map_err(at(to))?;
                 let mut source = fs::File::open(&path).map_err(at(&path))?;
                 io::copy(&mut source, &mut copy).map_err(at(&target))?;
-                copy.as_file().sync_all().map_err(at(&target))?;
                 let kept = copy.persist(&target).map_err(|error| error.error);
                 kept.map_err(at(&target))?;
             }
         }
     }
     Ok(())
+}
+
+/// Writes a file whole or not at all, but does not wait for the disk, which has a whole checkout
+/// to write at that moment: a mirror that a power cut damaged is made anew.
+fn write(path: &Path, content: &[u8]) -> Result<(), MirrorError> {
+    if fs::read(path).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = durable::temporary_file(folder).map_err(at(folder))?;
+    file.write_all(content).map_err(at(path))?;
+    let kept = file.persist(path).map_err(|error| error.error);
+    kept.map(drop).map_err(at(path))
 }
 
 fn private_folder(folder: &Path) -> io::Result<()> {
