@@ -152,7 +152,7 @@ impl Git<'_> {
         let had_none = self.has_no_submodules();
         self.say(CLEANING);
         if !shortcuts::is_empty(&self.dir) {
-            self.clean()?;
+            self.clean(had_none)?;
         }
         self.forget_submodules()?;
         self.say(&format!("Updating working copy to revision {newest}"));
@@ -169,7 +169,7 @@ impl Git<'_> {
         // What a reset leaves behind is submodules that are none any more, what it complains
         // about, and what no longer is ignored.
         if !(has_none && was_quiet && self.options.cleans_ignored()) {
-            self.clean()?;
+            self.clean(has_none)?;
         }
         Ok(())
     }
@@ -408,9 +408,9 @@ impl Git<'_> {
         Ok(branches.status.success() && branches.stdout.contains(&self.branch.remote))
     }
 
-    fn clean(&self) -> Result<(), MaterialError> {
+    fn clean(&self, has_no_submodules: bool) -> Result<(), MaterialError> {
         let what = self.options.clean_words();
-        if !self.has_no_submodules() {
+        if !has_no_submodules {
             self.foreach_submodule(&["git", "clean", what])?;
         }
         self.inside(&["clean", what]).quiet().map(drop)
