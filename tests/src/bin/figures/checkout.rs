@@ -59,9 +59,9 @@ pub(crate) fn figure() -> String {
         }
         let head = git(&source, &["rev-parse", "main"]);
         let began = Instant::now();
-        git(&by_hand, &["fetch", "-q"]);
-        git(&by_hand, &["reset", "-q", "--hard", &head]);
-        git(&by_hand, &["clean", "-q", "-dffx"]);
+        git(&by_hand, &["fetch"]);
+        git(&by_hand, &["reset", "--hard", &head]);
+        git(&by_hand, &["clean", "-dffx"]);
         warm[0].push(began.elapsed().as_millis() as i64);
         warm[1].push(job(false));
     }
@@ -86,7 +86,7 @@ pub(crate) fn figure() -> String {
         let (by_hand, job) = (median(by_hand), median(job));
         format!(
             "{what}: {job} ms, by hand {by_hand} ms: {:.2} times",
-            job as f64 / by_hand as f64
+            job as f64 / by_hand as f64,
         )
     };
     format!(
