@@ -146,7 +146,15 @@ fn two_agents_with_different_resources_run_two_stages() {
             .map(|artifact| artifact.path)
             .collect()
     };
-    assert_eq!(paths(&tests), ["testoutput/TEST-a.xml"]);
+    // The file itself, and the report made of it, which GoCD publishes twice.
+    assert_eq!(
+        paths(&tests),
+        [
+            "testoutput/TEST-a.xml",
+            "testoutput/index.html",
+            "testoutput/result/index.html"
+        ]
+    );
     assert_eq!(paths(&docs), ["manual/deep/index.html"]);
     assert_eq!(
         paths(&archive),
