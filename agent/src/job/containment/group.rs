@@ -24,8 +24,8 @@ struct Group {
     members: File,
 }
 
-/// Makes the group; all that is started from now on is in it. Nothing happens where none can be
-/// made.
+/// Makes the group; each task that is started from now on is in it, with all that it starts.
+/// Nothing happens where none can be made.
 pub(crate) fn make_group_of_job() {
     match make() {
         Ok(group) => {

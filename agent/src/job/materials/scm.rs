@@ -231,7 +231,8 @@ impl<'a> ScmCommand<'a> {
         let mut command = self.command()?;
         self.context
             .children
-            .spawn(|| in_own_session(&mut command))
+            // A checkout starts many short programs, and none that runs away.
+            .spawn(|| in_own_session(&mut command, None))
             .map_err(|error| self.cannot_run(&error))
     }
 

@@ -18,6 +18,7 @@ use super::{
     output::{End, Pipe, Pumps},
     spawn::in_own_session,
 };
+use crate::job::containment::members_of_group;
 
 /// What an exec task runs.
 pub(crate) struct ExecTask<'a> {
@@ -120,7 +121,10 @@ fn start(task: &ExecTask<'_>, working_dir: &Path, context: &TaskContext) -> std:
             .stdin(closed)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        match context.children.spawn(|| in_own_session(&mut command)) {
+        match context
+            .children
+            .spawn(|| in_own_session(&mut command, members_of_group()))
+        {
             Err(error) if is_next_tried(&error) => failure = error,
             started => return started,
         }

@@ -2,7 +2,10 @@
 
 use std::{
     fs, io,
-    os::{fd::AsFd, unix::process::CommandExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::process::CommandExt,
+    },
     process::{Child, Command},
 };
 
@@ -12,8 +15,6 @@ use nix::{
     unistd::write,
 };
 
-use crate::job::containment::members_of_group;
-
 /// What the processes of a job have more of it than the agent: where memory runs out, the kernel
 /// is to end them, and not the one who tells of it.
 const MORE_EXPENDABLE: i32 = 500;
@@ -21,7 +22,8 @@ const MORE_EXPENDABLE: i32 = 500;
 const MOST_EXPENDABLE: i32 = 1000;
 
 /// Starts the command in a new session, so that signals of a terminal or of the agent's process
-/// group do not reach it, in the job's control group where there is one, and makes it one of the first to be ended when memory runs out.
+/// group do not reach it, and makes it one of the first to be ended when memory runs out. `group`
+/// is the control group it goes to; the kernel takes some 10 ms for that.
 ///
 /// # Errors
 /// When the process cannot be made or the program cannot be run.
@@ -29,9 +31,11 @@ const MOST_EXPENDABLE: i32 = 1000;
     unsafe_code,
     reason = "setsid can only be called between fork and exec"
 )]
-pub(crate) fn in_own_session(command: &mut Command) -> io::Result<Child> {
+pub(crate) fn in_own_session(
+    command: &mut Command,
+    group: Option<BorrowedFd<'static>>,
+) -> io::Result<Child> {
     let expendable = expendable().to_string();
-    let group = members_of_group();
     // SAFETY: the closure runs in the forked child, where only async-signal-safe calls are
     // allowed: setsid, open, write and close are such, their arguments are made before, and
     // neither they nor the conversion of an error allocate or lock.
