@@ -53,6 +53,9 @@ struct RunArguments {
     /// Version of the launcher, for the log
     #[arg(long, value_name = "VERSION")]
     launcher_version: Option<String>,
+    /// Name of the installed release that this agent is
+    #[arg(long, value_name = "NAME")]
+    release: Option<String>,
 }
 
 fn main() -> ExitCode {

@@ -39,11 +39,14 @@ pub(crate) fn start(
     bootstrapper_version: &str,
     from_server: &Properties,
 ) -> io::Result<Child> {
-    let entry_point = &installed.manifest.entry_point;
+    let entry_point = &installed.manifest.entry_points.start;
+    let release = installed.folder.file_name().unwrap_or_default();
+    let release = release.to_string_lossy();
     let own = entry_point.args.iter().map(|word| {
         OsString::from(
             word.replace("{bootstrapper_version}", bootstrapper_version)
-                .replace("{launcher_version}", VERSION),
+                .replace("{launcher_version}", VERSION)
+                .replace("{release}", &release),
         )
     });
     let mut command = Command::new(installed.folder.join(&entry_point.path));

@@ -9,7 +9,7 @@ use journeyman_host::{
 use journeyman_protocol::{
     extension::JOURNEYMAN_SERVER,
     registration::AGENT_ARCHIVE_PATH,
-    release::{MANIFEST_FORMAT, PLATFORM, RELEASE_PATH, Release},
+    release::{Answer, MANIFEST_FORMAT, MachineReport, RELEASE_PATH, Release},
 };
 use reqwest::StatusCode;
 use thiserror::Error;
@@ -61,12 +61,15 @@ pub(crate) enum OfferError {
 }
 
 /// Asks the server for the release of this platform.
-pub(crate) async fn ask(connection: &Connection) -> Result<Offer, OfferError> {
+pub(crate) async fn ask(
+    connection: &Connection,
+    report: &MachineReport,
+) -> Result<Offer, OfferError> {
     let url = connection.url(RELEASE_PATH);
     let request = connection
         .client()
-        .get(&url)
-        .query(&[(PLATFORM, OWN_PLATFORM)])
+        .post(&url)
+        .json(report)
         .timeout(PATIENCE);
     let answer = match request.send().await {
         Ok(answer) => answer,
@@ -75,7 +78,6 @@ pub(crate) async fn ask(connection: &Connection) -> Result<Offer, OfferError> {
     let ours = answer.headers().contains_key(JOURNEYMAN_SERVER);
     match answer.status() {
         StatusCode::OK if ours => {}
-        StatusCode::NOT_FOUND if ours => return Ok(Offer::Nothing),
         // Anything a GoCD server says to a path it does not have: a page, or a login.
         status if !ours && !status.is_server_error() => return Ok(Offer::OtherServer),
         status => return Err(OfferError::Status { url, status }),
@@ -84,10 +86,13 @@ pub(crate) async fn ask(connection: &Connection) -> Result<Offer, OfferError> {
         url: url.clone(),
         reason,
     };
-    let release: Release = answer
+    let answer: Answer = answer
         .json()
         .await
         .map_err(|error| unusable(error.to_string()))?;
+    let Some(release) = answer.release else {
+        return Ok(Offer::Nothing);
+    };
     for manifest in [&release.launcher.manifest, &release.agent.manifest] {
         if manifest.format != MANIFEST_FORMAT {
             return Err(unusable(format!(

@@ -156,11 +156,11 @@ fn check_manifest(manifest: &Manifest) -> Result<(), UnpackError> {
     if !manifest
         .files
         .iter()
-        .any(|file| file.path == manifest.entry_point.path)
+        .any(|file| file.path == manifest.entry_points.start.path)
     {
         return Err(refused(format!(
             "its entry point {:?} is none of its files",
-            manifest.entry_point.path
+            manifest.entry_points.start.path
         )));
     }
     Ok(())
@@ -300,7 +300,7 @@ mod tests {
         for path in ["../x", "/x", "a/../../x", "", MANIFEST] {
             let mut altered = manifest.clone();
             altered.files[0].path = path.to_owned();
-            altered.entry_point.path = path.to_owned();
+            altered.entry_points.start.path = path.to_owned();
             let (_folder, result) = unpacked(b"", &altered);
             assert!(matches!(result, Err(UnpackError::Refused(_))), "{path}");
         }

@@ -79,6 +79,7 @@ pub(crate) fn in_folder(workdir: &WorkDir) -> Option<(ComponentRelease, PathBuf)
                 url: String::new(),
                 size,
                 sha256,
+                signatures: Vec::new(),
             };
             Some((ComponentRelease { manifest, package }, path))
         }
@@ -124,7 +125,9 @@ pub(crate) fn replace_launcher(
 ) -> Result<(), InstallError> {
     let staging = staging(&workdir.data())?;
     package::unpack(package, &offered.manifest, staging.path())?;
-    let launcher = staging.path().join(&offered.manifest.entry_point.path);
+    let launcher = staging
+        .path()
+        .join(&offered.manifest.entry_points.start.path);
     durable::rename(&launcher, &workdir.launcher())?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use journeyman_host::{
     properties::Properties,
     workdir::WorkDir,
 };
-use journeyman_protocol::release::{Component, ComponentRelease, Release};
+use journeyman_protocol::release::{Component, ComponentRelease, MachineReport, Release};
 use thiserror::Error;
 use tracing::{error, info, warn};
 
@@ -251,12 +251,16 @@ impl Problem {
 
 async fn attempt(workdir: &WorkDir, settings: &ConnectionSettings) -> Result<Attempt, Problem> {
     let mut connection = Connection::open(workdir, settings).await?;
-    let offer = match offer::ask(&connection).await {
+    let report = MachineReport {
+        platform: offer::OWN_PLATFORM.to_owned(),
+        ..MachineReport::default()
+    };
+    let offer = match offer::ask(&connection, &report).await {
         // The server's secure address may have moved; the configured one is still right.
         Err(offer::OfferError::Unreachable(reason)) if connection.is_secure() => {
             warn!(%reason, "asking the configured URL instead");
             connection = Connection::configured(workdir, settings).await?;
-            offer::ask(&connection).await?
+            offer::ask(&connection, &report).await?
         }
         offer => offer?,
     };
@@ -319,7 +323,7 @@ fn is_own(workdir: &WorkDir, offered: &ComponentRelease) -> Result<bool, Problem
     let Some(file) = manifest
         .files
         .iter()
-        .find(|file| file.path == manifest.entry_point.path)
+        .find(|file| file.path == manifest.entry_points.start.path)
     else {
         return Ok(false);
     };

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -15,7 +15,7 @@ use std::{
 
 use journeyman_packaging::{Build, Packaged, launcher_file, package};
 use journeyman_protocol::release::{
-    Component, ComponentRelease, PackageRef, RELEASE_PATH, Release,
+    Answer, Component, ComponentRelease, PackageRef, RELEASE_PATH, Release,
 };
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
@@ -127,6 +127,7 @@ fn reference(name: &str, (manifest, bytes): &Packaged) -> ComponentRelease {
             url: format!("/packages/{name}"),
             size: bytes.len() as u64,
             sha256: sha256.as_ref().iter().map(|b| format!("{b:02x}")).collect(),
+            signatures: Vec::new(),
         },
     }
 }
@@ -135,6 +136,11 @@ fn serve([launcher, agent]: [Packaged; 2], mischief: Mischief) -> String {
     let release = Release {
         launcher: reference("launcher", &launcher),
         agent: reference("agent", &agent),
+        bootstrapper: None,
+        downgrade: false,
+    };
+    let release = Answer {
+        release: Some(release),
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/go", listener.local_addr().unwrap());
@@ -166,9 +172,22 @@ fn serve([launcher, agent]: [Packaged; 2], mischief: Mischief) -> String {
 }
 
 fn requested(stream: &TcpStream) -> String {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let first = lines.next().unwrap_or_default();
-    lines.take_while(|line| !line.is_empty()).for_each(drop);
+    let mut reader = BufReader::new(stream);
+    let head: Vec<String> = reader
+        .by_ref()
+        .lines()
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    // To the end: an answer before it would break the connection.
+    let length = head.iter().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse().ok())?
+    });
+    let body = &mut reader.take(length.unwrap_or(0));
+    std::io::copy(body, &mut std::io::sink()).unwrap();
+    let first = head.first().map_or("", String::as_str);
     first.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 

@@ -22,7 +22,7 @@ use journeyman_protocol::release::{Component, Manifest};
 
 pub use crate::{
     embedded::{bootstrapper_file, launcher_file},
-    package::{entry_point, package},
+    package::{entry_points, package},
 };
 
 /// The platform this was compiled for, as manifests name it, for example `linux-x86_64`.

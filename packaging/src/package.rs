@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
-use journeyman_protocol::release::{Component, EntryPoint, MANIFEST_FORMAT, Manifest, ReleaseFile};
+use journeyman_protocol::release::{
+    Component, EntryPoint, EntryPoints, LAUNCHER_PROTOCOL, MANIFEST_FORMAT, Manifest, ReleaseFile,
+    StateFormats,
+};
 use ring::digest::{SHA256, digest};
 
 use crate::{Build, Packaged};
@@ -14,7 +17,11 @@ const COMPRESSION: i32 = 3;
 
 /// Packages a component that is one executable.
 pub fn package(component: Component, executable: &[u8], build: &Build) -> Packaged {
-    let entry_point = entry_point(component);
+    let entry_points = entry_points(component);
+    let protocols: &[&str] = match component {
+        Component::Agent => &[LAUNCHER_PROTOCOL],
+        Component::Launcher | Component::Bootstrapper => &[],
+    };
     let manifest = Manifest {
         format: MANIFEST_FORMAT,
         component,
@@ -22,12 +29,15 @@ pub fn package(component: Component, executable: &[u8], build: &Build) -> Packag
         build: build.number,
         platform: build.platform.clone(),
         files: vec![ReleaseFile {
-            path: entry_point.path.clone(),
+            path: entry_points.start.path.clone(),
             size: executable.len() as u64,
             mode: EXECUTABLE,
             sha256: hex(digest(&SHA256, executable).as_ref()),
         }],
-        entry_point,
+        entry_points,
+        protocols: protocols.iter().map(|&name| name.to_owned()).collect(),
+        state: state_formats(component),
+        retired_keys: Vec::new(),
     };
     let bytes = archive(&manifest, executable);
     (manifest, bytes)
@@ -35,21 +45,42 @@ pub fn package(component: Component, executable: &[u8], build: &Build) -> Packag
 
 /// How a component is started. `{...}` stands for what only the one who starts it knows; the
 /// connection's arguments follow.
-pub fn entry_point(component: Component) -> EntryPoint {
-    let (path, args) = match component {
+pub fn entry_points(component: Component) -> EntryPoints {
+    let (path, start, take_over) = match component {
         Component::Launcher => (
             "journeyman-launcher",
             "run --lifeline --bootstrapper-version {bootstrapper_version}",
+            None,
         ),
         Component::Agent => (
             "journeyman-agent",
             "run --lifeline --bootstrapper-version {bootstrapper_version} \
-             --launcher-version {launcher_version}",
+             --launcher-version {launcher_version} --release {release}",
+            Some("take-over"),
         ),
+        Component::Bootstrapper => ("journeyman-bootstrapper", "", None),
     };
-    EntryPoint {
+    let entry_point = |args: &str| EntryPoint {
         path: path.to_owned(),
-        args: args.split(' ').map(str::to_owned).collect(),
+        args: args.split_whitespace().map(str::to_owned).collect(),
+    };
+    EntryPoints {
+        start: entry_point(start),
+        take_over: take_over.map(entry_point),
+    }
+}
+
+/// The formats of an agent's state; the other components keep none.
+const fn state_formats(component: Component) -> StateFormats {
+    match component {
+        Component::Agent => StateFormats {
+            written: 2,
+            oldest: 1,
+        },
+        Component::Launcher | Component::Bootstrapper => StateFormats {
+            written: 0,
+            oldest: 0,
+        },
     }
 }
 
@@ -63,7 +94,11 @@ fn archive(manifest: &Manifest, executable: &[u8]) -> Vec<u8> {
     let mut archive = tar::Builder::new(&mut encoder);
     for (path, mode, content) in [
         ("manifest.json", 0o644, document.as_slice()),
-        (manifest.entry_point.path.as_str(), EXECUTABLE, executable),
+        (
+            manifest.entry_points.start.path.as_str(),
+            EXECUTABLE,
+            executable,
+        ),
     ] {
         // No times, no owners: they would differ from build to build.
         let mut header = tar::Header::new_gnu();

@@ -12,7 +12,8 @@
 //!   kept as a [`document::Document`], so that the agent can say which one it was.
 //!
 //! Use [`gson`] to read and write whole documents. What only a Journeyman server and agent say
-//! to each other is in [`extension`], [`release`] and part of [`registration`].
+//! to each other is in [`extension`], [`release`] and part of [`registration`]; what an agent says to
+//! its launcher is in [`launcher`].
 
 pub mod agent;
 pub mod artifact;
@@ -25,6 +26,7 @@ pub mod fetch;
 pub mod files;
 pub mod gson;
 pub mod job;
+pub mod launcher;
 pub mod material;
 pub mod name;
 pub mod registration;

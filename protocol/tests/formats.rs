@@ -184,13 +184,13 @@ fn actions_have_their_paths() {
 fn a_manifest_may_say_more_than_we_know() {
     let document = json!({
         "format": 1, "component": "launcher", "version": "0.1.0", "build": 7,
-        "platform": "linux-x86_64", "entryPoint": { "path": "bin/launcher" },
+        "platform": "linux-x86_64", "entryPoints": { "start": { "path": "bin/launcher" } },
         "files": [{ "path": "bin/launcher", "size": 3, "mode": 493, "sha256": "00" }],
-        "signature": "later"
+        "later": true
     });
     let manifest: Manifest = serde_json::from_value(document).unwrap();
     assert_eq!(manifest.component, Component::Launcher);
-    assert_eq!(manifest.entry_point.args, Vec::<String>::new());
+    assert_eq!(manifest.entry_points.start.args, Vec::<String>::new());
 }
 
 #[test]

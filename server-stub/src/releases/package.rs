@@ -101,6 +101,7 @@ impl Releases {
             url: format!("/admin/journeyman/packages/{sha256}"),
             size: stamp.size,
             sha256,
+            signatures: Vec::new(),
         };
         let release = ComponentRelease { manifest, package };
         self.known().insert(path, (stamp, release.clone()));
@@ -197,7 +198,7 @@ mod tests {
     fn build(folder: &Path, first: &str, version: &str) {
         let manifest = serde_json::json!({
             "format": 1, "component": "agent", "version": version, "build": 17, "platform": PLATFORM,
-            "entryPoint": { "path": "journeyman-agent", "args": ["run"] }, "files": [],
+            "entryPoints": { "start": { "path": "journeyman-agent", "args": ["run"] } }, "files": [],
         })
         .to_string();
         let path = folder.join(format!("agent-{PLATFORM}.tar.zst"));

@@ -1,37 +1,29 @@
-//! `GET /admin/journeyman/release` and the packages it points to.
+//! `POST /admin/journeyman/release` and the packages it points to.
 
 use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     response::Response,
-    routing::get,
+    routing::{get, post},
 };
 use http::{HeaderMap, StatusCode};
-use journeyman_protocol::release::{Component, Release};
-use serde::Deserialize;
+use journeyman_protocol::release::{Answer, Component, MachineReport, Release};
 
 use crate::{App, answer::Refusal, download};
 
 /// Routes under `/go`. Like GoCD's downloads of the agent they need no authentication.
 pub fn router() -> Router<Arc<App>> {
     Router::new()
-        .route("/admin/journeyman/release", get(release))
+        .route("/admin/journeyman/release", post(release))
         .route("/admin/journeyman/packages/{sha256}", get(package))
-}
-
-#[derive(Deserialize)]
-struct ReleaseQuery {
-    #[serde(default)]
-    platform: String,
 }
 
 async fn release(
     State(app): State<Arc<App>>,
-    Query(ReleaseQuery { platform }): Query<ReleaseQuery>,
-) -> Result<Json<Release>, Refusal> {
-    let nothing = format!("this server has no release for the platform `{platform}`");
+    Json(MachineReport { platform, .. }): Json<MachineReport>,
+) -> Result<Json<Answer>, Refusal> {
     let find = move || {
         let launcher = app.releases.find(Component::Launcher, &platform)?;
         let agent = app.releases.find(Component::Agent, &platform)?;
@@ -41,9 +33,13 @@ async fn release(
         .await
         .map_err(|error| Refusal::internal("read the releases", &error))?
         .map_err(|error| Refusal::internal("read the releases", &error))?;
-    let (launcher, agent) =
-        found.ok_or_else(|| Refusal::message(StatusCode::NOT_FOUND, nothing))?;
-    Ok(Json(Release { launcher, agent }))
+    let release = found.map(|(launcher, agent)| Release {
+        launcher,
+        agent,
+        bootstrapper: None,
+        downgrade: false,
+    });
+    Ok(Json(Answer { release }))
 }
 
 async fn package(
