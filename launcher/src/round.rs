@@ -175,7 +175,7 @@ enum Ready {
     /// The launcher was replaced.
     OutOfDate,
     /// This agent is to be started, with these properties of its server.
-    Start(releases::Installed, Properties),
+    Start(Box<releases::Installed>, Properties),
 }
 
 /// Compares with the server and installs what differs. Without an installed agent it goes on
@@ -194,12 +194,12 @@ async fn bring_up_to_date(workdir: &WorkDir, settings: &ConnectionSettings) -> R
         };
         let installed = releases::current(workdir);
         match (installed, problem) {
-            (Some(installed), None) => return Ready::Start(installed, properties),
+            (Some(installed), None) => return Ready::Start(Box::new(installed), properties),
             (Some(installed), Some(problem))
                 if !problem.is_damaged_download() || damaged == DAMAGED_DOWNLOADS =>
             {
                 warn!(%problem, "going on with the agent that is installed");
-                return Ready::Start(installed, properties);
+                return Ready::Start(Box::new(installed), properties);
             }
             (_, Some(problem)) => error!(%problem, again_in = ?pause, "cannot install the agent"),
             (None, None) => error!(
