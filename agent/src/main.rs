@@ -34,7 +34,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Work for a server, in the current folder
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Run one job, given on standard input; started by `run`
     #[command(hide = true)]
     RunJob { folder: PathBuf },
@@ -44,7 +44,7 @@ enum Command {
 struct RunArguments {
     #[command(flatten)]
     connection: ConnectionArguments,
-    /// Standard input is a pipe held by the parent: end when it closes
+    /// Standard input is a pipe or socket held by the parent: end when it closes
     #[arg(long)]
     lifeline: bool,
     /// Version of the bootstrapper, to tell the server
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     match Cli::try_parse_from(std::iter::once("journeyman-agent".into()).chain(words)) {
         Ok(Cli {
             command: Command::Run(arguments),
-        }) => run_agent(arguments),
+        }) => run_agent(*arguments),
         Ok(Cli {
             command: Command::RunJob { folder },
         }) => run_job(folder),

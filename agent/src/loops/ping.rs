@@ -1,6 +1,6 @@
 //! The ping loop: the agent lives, and this is what it is doing.
 
-use journeyman_protocol::remoting::AgentInstruction;
+use journeyman_protocol::{launcher::Contact, remoting::AgentInstruction};
 use tokio::time::{Instant, sleep};
 
 use super::instruction::InstructionSlot;
@@ -47,6 +47,10 @@ async fn ping_once(
         Ok(instruction) => {
             *failures = 0;
             session.health().pinged(Instant::now());
+            session.say(Contact::Pinged);
+            if state.run().is_some() {
+                session.say(Contact::Working);
+            }
             // An instruction names no job: it is about the one that the ping named.
             if let (Some(run), true) = (state.run(), instruction != AgentInstruction::None) {
                 instructions.put(run.folder.clone(), instruction);

@@ -1,9 +1,14 @@
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use journeyman_host::properties::Properties;
-use journeyman_protocol::{remoting::AgentInstruction, secret::Secret};
+use journeyman_host::{lifeline::Lifeline, properties::Properties};
+use journeyman_protocol::{launcher::Contact, remoting::AgentInstruction, secret::Secret};
 use pretty_assertions::assert_eq;
-use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::UnixStream,
+    sync::mpsc::UnboundedReceiver,
+    task::JoinHandle,
+};
 
 use super::*;
 use crate::{
@@ -27,7 +32,20 @@ struct Agent {
 
 impl Agent {
     async fn in_state(server: &FakeServer, state: State) -> Self {
+        Self::over(server, state, None).await
+    }
+
+    /// One with a launcher that listens.
+    async fn heard(server: &FakeServer, state: State) -> (UnixStream, Self) {
+        let (launcher, end) = UnixStream::pair().unwrap();
+        let end = OwnedFd::from(end.into_std().unwrap());
+        let lifeline = Arc::new(Lifeline::over(end).unwrap());
+        (launcher, Self::over(server, state, Some(lifeline)).await)
+    }
+
+    async fn over(server: &FakeServer, state: State, lifeline: Option<Arc<Lifeline>>) -> Self {
         let (folder, session) = registered_session(&server.url).await;
+        let session = session.heard_on(lifeline);
         let (lifecycle, effects) = Lifecycle::new(state);
         Self {
             _folder: folder,
@@ -295,4 +313,31 @@ async fn a_stopping_agent_asks_no_more() {
     agent.lifecycle.apply(Event::StopRequested);
     assert_eq!(agent.effects.recv().await, Some(Effect::Exit));
     eventually(|| agent.tasks[0].is_finished().then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_launcher_hears_how_each_call_went() {
+    let server = FakeServer::start().await;
+    server.answers("get_work", &[(429, ""), (200, NO_WORK), (200, BUILD_WORK)]);
+    server.answers("ping", &[(502, ""), (200, "\"NONE\"")]);
+    let (launcher, mut agent) = Agent::heard(&server, State::Idle).await;
+    let mut words = BufReader::new(launcher).lines();
+    let mut wait_for = async |wanted: Contact| {
+        loop {
+            let word = words.next_line().await.unwrap().unwrap();
+            if Contact::parse(&word) == Some(wanted) {
+                return;
+            }
+        }
+    };
+    agent.asks_for_work();
+    wait_for(Contact::Busy).await;
+    wait_for(Contact::Asked).await;
+    agent.pings();
+    wait_for(Contact::Away).await;
+    wait_for(Contact::Pinged).await;
+    // It has the job by now, or will have.
+    wait_for(Contact::Working).await;
+    drop(server);
+    wait_for(Contact::Away).await;
 }

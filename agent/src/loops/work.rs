@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use journeyman_protocol::work::{self, Work};
+use journeyman_protocol::{
+    launcher::Contact,
+    work::{self, Work},
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::properties::refresh_properties;
@@ -151,6 +154,7 @@ async fn ask(
     match result {
         Ok(answer) => {
             *failures = 0;
+            session.say(Contact::Asked);
             match take(lifecycle, answer) {
                 Round::Nothing if hold.is_none() => Round::Nothing,
                 Round::Nothing if begun.elapsed() >= HELD => Round::NothingAfterHolding,

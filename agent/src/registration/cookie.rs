@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use journeyman_host::autoregister;
+use journeyman_protocol::launcher::Contact;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -66,6 +67,7 @@ pub async fn obtain_cookie(
                 if let Err(error) = autoregister::scrub(&session.workdir) {
                     tracing::error!(%error, "Cannot remove what the agent has registered with");
                 }
+                session.say(Contact::Registered);
                 lifecycle.apply(Event::CookieReceived);
                 return;
             }

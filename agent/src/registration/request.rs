@@ -11,6 +11,7 @@ use journeyman_host::{
 };
 use journeyman_protocol::{
     extension,
+    launcher::Contact,
     registration::{Certificate, REGISTRATION_PATH, TOKEN_PATH},
 };
 use reqwest::{Response, StatusCode};
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Event, Lifecycle, State},
-    remoting::Session,
+    remoting::{Session, refusal},
     settings::{BackOff, Pauses, Settings},
 };
 
@@ -88,6 +89,9 @@ pub async fn register(session: &Session, lifecycle: &Lifecycle, settings: &Setti
         let connection = match connection_to_ask(session, unreachable).await {
             Ok(connection) => connection,
             Err(error) => {
+                if error.is_unreachable() {
+                    session.say(Contact::Away);
+                }
                 unreachable += 1;
                 complain(&mut complaint, &error.to_string());
                 sleep(back_off.pause()).await;
@@ -109,6 +113,7 @@ pub async fn register(session: &Session, lifecycle: &Lifecycle, settings: &Setti
                         session.uuid()
                     ),
                 );
+                session.say(Contact::Pending);
                 lifecycle.apply(Event::ApprovalPending);
                 (unreachable, back_off) = (0, BackOff::new(settings.work_pauses));
                 sleep(settings.registration_retry).await;
@@ -135,6 +140,9 @@ pub async fn register(session: &Session, lifecycle: &Lifecycle, settings: &Setti
             }
             Err(error) => {
                 complain(&mut complaint, &error.to_string());
+                if let Some(contact) = error.contact() {
+                    session.say(contact);
+                }
                 if error.is_unreachable() {
                     unreachable += 1;
                     sleep(back_off.pause()).await;
@@ -358,6 +366,16 @@ impl RegistrationError {
             Self::Unreachable(_) | Self::Token(token::TokenError::Unreachable(_)) => true,
             Self::Connection(error) => error.is_unreachable(),
             _ => false,
+        }
+    }
+
+    /// What the launcher is told of it: that it is not this agent's fault.
+    fn contact(&self) -> Option<Contact> {
+        match self {
+            Self::Status { status, .. } | Self::Token(TokenError::Status { status, .. }) => {
+                refusal::contact(*status)
+            }
+            error => error.is_unreachable().then_some(Contact::Away),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with a call.
 
-use journeyman_protocol::remoting::Action;
+use journeyman_protocol::{launcher::Contact, remoting::Action};
 use reqwest::StatusCode;
 use thiserror::Error;
 
@@ -74,6 +74,15 @@ impl CallError {
     /// Whether nobody answered at all.
     pub fn is_network(&self) -> bool {
         matches!(self, Self::Network { .. })
+    }
+
+    /// What the launcher is told of it: that it is not this agent's fault.
+    pub fn contact(&self) -> Option<Contact> {
+        match self {
+            Self::Network { .. } => Some(Contact::Away),
+            Self::Status { status, .. } => refusal::contact(*status),
+            Self::Unreadable { .. } => None,
+        }
     }
 }
 

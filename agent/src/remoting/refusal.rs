@@ -1,5 +1,6 @@
 //! What a refusal of a GoCD server means.
 
+use journeyman_protocol::launcher::Contact;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
@@ -22,6 +23,16 @@ pub(crate) fn is_outage(status: StatusCode) -> bool {
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
     )
+}
+
+/// What the launcher is told of this status: that it is not this agent's fault. A proxy that does not
+/// reach the server counts as the network.
+pub(crate) fn contact(status: StatusCode) -> Option<Contact> {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some(Contact::Busy),
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Some(Contact::Away),
+        _ => None,
+    }
 }
 
 /// The text of an error answer: GoCD wraps it as `{"error":..}` or `{"message":..}`; a proxy may

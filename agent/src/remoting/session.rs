@@ -7,9 +7,9 @@ use std::{
 
 use journeyman_host::{
     arguments::ConnectionSettings, connection::Connection, durable::FileError, identity,
-    workdir::WorkDir,
+    lifeline::Lifeline, workdir::WorkDir,
 };
-use journeyman_protocol::{agent::AgentRuntimeInfo, secret::Secret};
+use journeyman_protocol::{agent::AgentRuntimeInfo, launcher::Contact, secret::Secret};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{client::RemotingClient, error::CallError};
@@ -29,6 +29,7 @@ pub struct Session {
     now: Mutex<Now>,
     reconnected: Notify,
     health: Arc<Health>,
+    lifeline: Option<Arc<Lifeline>>,
 }
 
 /// When the server last knew this agent.
@@ -83,7 +84,20 @@ impl Session {
             now: Mutex::new(now),
             reconnected: Notify::new(),
             health: Arc::default(),
+            lifeline: None,
         })
+    }
+
+    /// The same, telling the launcher at the other end of this how the agent is.
+    pub fn heard_on(self, lifeline: Option<Arc<Lifeline>>) -> Self {
+        Self { lifeline, ..self }
+    }
+
+    /// Tells the launcher, if one listens.
+    pub fn say(&self, contact: Contact) {
+        if let Some(lifeline) = &self.lifeline {
+            lifeline.say(contact);
+        }
     }
 
     pub fn uuid(&self) -> &str {
@@ -185,9 +199,14 @@ impl Session {
         }
     }
 
-    /// Notes how a call went. True: the secure address has been silent for so long that the
+    /// Notes how a call went, and tells the launcher if nobody took it. True: the secure address has been silent for so long that the
     /// configured one should be asked for another, by registering again.
     pub fn note<T>(&self, result: &Result<T, CallError>) -> bool {
+        if let Err(error) = result
+            && let Some(contact) = error.contact()
+        {
+            self.say(contact);
+        }
         let mut now = self.now();
         if !matches!(result, Err(error) if error.is_network()) {
             now.unanswered = None;

@@ -19,7 +19,10 @@ use journeyman_host::{
     properties::Properties,
     workdir::{WorkDir, WorkDirError},
 };
-use journeyman_protocol::agent::{AgentIdentifier, AgentRuntimeInfo, ElasticAgent};
+use journeyman_protocol::{
+    agent::{AgentIdentifier, AgentRuntimeInfo, ElasticAgent},
+    launcher::Contact,
+};
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -52,7 +55,7 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
     pub connection: ConnectionSettings,
-    /// Whether standard input is a pipe that a parent holds: its end ends the agent.
+    /// Whether standard input is a pipe or socket that a parent holds: its end ends the agent.
     pub lifeline: bool,
     /// What the server is told.
     pub bootstrapper_version: String,
@@ -80,7 +83,7 @@ pub enum StartError {
     File(#[from] FileError),
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    #[error("--lifeline: standard input is no pipe that a parent holds: {0}")]
+    #[error("--lifeline: standard input is no pipe or socket that a parent holds: {0}")]
     Lifeline(#[source] std::io::Error),
     #[error("cannot be told of signals: {0}")]
     Signals(#[source] std::io::Error),
@@ -94,7 +97,8 @@ pub async fn run(options: AgentOptions) -> Result<Ending, StartError> {
     let workdir = WorkDir::current()?;
     workdir.prepare()?;
     let lifeline = if options.lifeline {
-        Some(Lifeline::of_standard_input().map_err(StartError::Lifeline)?)
+        let lifeline = Lifeline::of_standard_input().map_err(StartError::Lifeline)?;
+        Some(Arc::new(lifeline))
     } else {
         None
     };
@@ -129,7 +133,7 @@ pub async fn run(options: AgentOptions) -> Result<Ending, StartError> {
             tracing::warn!("The launcher has died; leaving a running job to the next agent");
             Ok(Ending::ParentDied)
         }
-        result = live(workdir, options.connection, template, settings, &mut stops) => {
+        result = live(workdir, options.connection, template, settings, lifeline.clone(), &mut stops) => {
             result?;
             tracing::info!("Agent stopped");
             Ok(Ending::Stopped)
@@ -142,18 +146,15 @@ async fn live(
     connection_settings: ConnectionSettings,
     template: AgentRuntimeInfo,
     settings: Arc<Settings>,
+    lifeline: Option<Arc<Lifeline>>,
     stops: &mut Stops,
 ) -> Result<(), StartError> {
     let connection = tokio::select! {
-        connection = connect(&workdir, &connection_settings, &settings) => connection?,
+        connection = connect(&workdir, &connection_settings, &settings, lifeline.as_deref()) => connection?,
         () = stops.requested() => return Ok(()),
     };
-    let session = Arc::new(Session::new(
-        workdir,
-        connection_settings,
-        template,
-        connection,
-    )?);
+    let session = Session::new(workdir, connection_settings, template, connection)?;
+    let session = Arc::new(session.heard_on(lifeline));
     let mut found = recovery::find(&session);
     let start = match (session.token(), session.cookie()) {
         (None, _) => State::Unregistered,
@@ -161,7 +162,7 @@ async fn live(
         (Some(_), Some(_)) => State::Idle,
     };
     let first = (!found.is_empty()).then(|| found.remove(0));
-    let (lifecycle, effects) = Lifecycle::begin(start, first);
+    let (lifecycle, effects) = Lifecycle::begin(start.clone(), first);
     let agent = Agent {
         session,
         lifecycle,
@@ -170,6 +171,10 @@ async fn live(
         found: Arc::new(Mutex::new(found.into())),
     };
     let mut loops = spawn_loops(&agent);
+    agent.session.say(Contact::Started);
+    if start == State::Idle {
+        agent.session.say(Contact::Registered);
+    }
     let lifecycle = agent.lifecycle.clone();
     let session = Arc::clone(&agent.session);
     let mut work = std::pin::pin!(carry_out(agent, effects));
@@ -249,12 +254,16 @@ async fn connect(
     workdir: &WorkDir,
     settings: &ConnectionSettings,
     timings: &Settings,
+    lifeline: Option<&Lifeline>,
 ) -> Result<Connection, ConnectionError> {
     let mut back_off = BackOff::new(timings.work_pauses);
     let mut said = String::new();
     loop {
         match Connection::open(workdir, settings).await {
-            Err(ConnectionError::Pin(error)) => {
+            Err(error @ ConnectionError::Pin(_)) => {
+                if let (true, Some(lifeline)) = (error.is_unreachable(), lifeline) {
+                    lifeline.say(Contact::Away);
+                }
                 let text = error.to_string();
                 if text != said {
                     tracing::error!("{text}");
