@@ -2,8 +2,6 @@
 
 use std::{fs, path::Path};
 
-use journeyman_packaging::{Build, package_name};
-use journeyman_protocol::release::Component;
 use journeyman_tests::{
     api::Job,
     chain::Chain,
@@ -11,7 +9,6 @@ use journeyman_tests::{
     fake_server::{FakeServer, build_work},
     patience::wait_until,
     processes::{Role, memory},
-    releases::Releases,
     repo::Repo,
     scene::Scene,
     server::Server,
@@ -167,12 +164,7 @@ fn many_files_are_uploaded_in_little_memory_and_leave_nothing_behind() {
     const FILES: usize = 50_000;
     let scene = Scene::new("many");
     let server = FakeServer::start();
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        folder.join(package_name(Component::Agent, &Build::new(0))),
-    )
-    .unwrap();
+    let chain = Chain::install(&scene, "agent", &server.url).with_package();
     let pipeline = scene.folder("agent/pipelines/web");
     for n in 0..FILES {
         let folder = pipeline.join(format!("many/folder-with-a-name-{}", n / 500));
@@ -188,14 +180,14 @@ fn many_files_are_uploaded_in_little_memory_and_leave_nothing_behind() {
         "src": "many", "dest": "", "id": 1
     }]);
     server.give_work(work);
-    let chain = Chain::install_in(&scene, folder.clone(), &server.url).started();
+    let chain = chain.started();
     let mut peak = 0;
     wait_until("the job is reported", || {
         let runner = chain.process(Role::Runner);
         if let Some(now) = runner.and_then(|process| memory(process.pid)) {
             peak = peak.max(now.peak);
             assert_eq!(names(&pipeline), ["many"]);
-            assert_eq!(names(&folder.join("data")), Vec::<String>::new());
+            assert_eq!(names(&chain.folder().join("data")), Vec::<String>::new());
         }
         !server.results().is_empty()
     });

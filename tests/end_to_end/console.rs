@@ -2,14 +2,11 @@
 
 use std::fs;
 
-use journeyman_packaging::{Build, package_name};
-use journeyman_protocol::release::Component;
 use journeyman_tests::{
     chain::Chain,
     console::assert_counts_to,
     fake_server::{FakeServer, build_work, shell},
     patience::wait_until,
-    releases::Releases,
     scene::Scene,
 };
 use pretty_assertions::assert_eq;
@@ -32,12 +29,6 @@ fn is_through(server: &FakeServer) -> bool {
 fn no_line_is_lost_while_the_server_refuses_the_console() {
     let scene = Scene::new("refused");
     let server = FakeServer::start();
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        folder.join(package_name(Component::Agent, &Build::new(0))),
-    )
-    .unwrap();
     let (go, end) = (scene.path().join("go"), scene.path().join("end"));
     let script = format!(
         "i=0; until [ -e {} ]; do i=$((i+1)); echo line $i; sleep 0.01; done; \
@@ -48,7 +39,9 @@ fn no_line_is_lost_while_the_server_refuses_the_console() {
         end.display()
     );
     server.give_work(build_work("unit", 7, &json!([shell(&script)])));
-    let chain = Chain::install_in(&scene, folder, &server.url).started();
+    let chain = Chain::install(&scene, "agent", &server.url)
+        .with_package()
+        .started();
     wait_until("lines are on the server", || {
         server.console().contains(" line 3\n")
     });
@@ -77,17 +70,12 @@ fn no_line_is_lost_while_the_server_refuses_the_console() {
 fn long_lines_are_cropped_at_gocds_limit_or_the_one_that_is_set() {
     let scene = Scene::new("long-lines");
     let server = FakeServer::start();
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        folder.join(package_name(Component::Agent, &Build::new(0))),
-    )
-    .unwrap();
     // 12 million bytes without an end of line, in bounded memory.
     let script = "head -c 12000000 /dev/zero | tr '\\0' x; echo; echo behind";
     server.give_work(build_work("unit", 7, &json!([shell(script)])));
     server.give_work(build_work("cropped", 8, &json!([shell(script)])));
-    let _chain = Chain::install_in(&scene, folder, &server.url)
+    let _chain = Chain::install(&scene, "agent", &server.url)
+        .with_package()
         .with_environment(
             "GOCD_AGENT_JVM_OPTS",
             "-Dgo.console.log.max.line.length=200",

@@ -2,14 +2,11 @@
 
 use std::fs;
 
-use journeyman_packaging::{Build, package_name};
-use journeyman_protocol::release::Component;
 use journeyman_tests::{
     chain::Chain,
     fake_server::{FakeServer, build_work, shell},
     patience::wait_until,
     processes::{self, Role},
-    releases::Releases,
     scene::Scene,
 };
 use pretty_assertions::assert_eq;
@@ -26,13 +23,8 @@ pub(crate) fn start_agent<'a>(scene: &'a Scene, server: &FakeServer) -> Chain<'a
 }
 
 fn start_agent_with<'a>(scene: &'a Scene, server: &FakeServer, more: &str) -> Chain<'a> {
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        folder.join(package_name(Component::Agent, &Build::new(0))),
-    )
-    .unwrap();
-    Chain::install_in(scene, folder, &server.url)
+    Chain::install(scene, "agent", &server.url)
+        .with_package()
         .with_environment("AGENT_STARTUP_ARGS", &format!("{QUICK} {more}"))
         .started()
 }

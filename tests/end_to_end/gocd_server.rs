@@ -6,13 +6,11 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::SystemTime,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use journeyman_packaging::{Build, package_name};
-use journeyman_protocol::release::Component;
 use journeyman_tests::{
     chain::Chain,
     console::assert_counts_to,
@@ -34,17 +32,7 @@ const RARE_PINGS: &str = "-Dagent.ping.delay=100 -Dagent.ping.interval=3000 \
 
 /// An agent as an operator installs it for a GoCD server: with its package.
 fn install<'a>(scene: &'a Scene, server: &FakeServer) -> Chain<'a> {
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        package_in(&folder),
-    )
-    .unwrap();
-    Chain::install_in(scene, folder, &server.url)
-}
-
-fn package_in(folder: &Path) -> PathBuf {
-    folder.join(package_name(Component::Agent, &Build::new(0)))
+    Chain::install(scene, "agent", &server.url).with_package()
 }
 
 /// A job whose task counts to [`LAST`], but waits in the middle until it is let go on. Its artifact
@@ -287,13 +275,8 @@ fn an_elastic_agent_of_gocds_images_registers_once_and_stays_elastic() {
     let server = FakeServer::start();
     server.told().one_time_keys.push("4b1e-once".to_owned());
     let job = Job::given_by(&server, &scene);
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        package_in(&folder),
-    )
-    .unwrap();
-    let mut chain = Chain::install_in(&scene, folder, "http://127.0.0.1:1/go")
+    let mut chain = Chain::install(&scene, "agent", "http://127.0.0.1:1/go")
+        .with_package()
         .without_arguments()
         .with_environment("GO_SERVER_URL", "http://127.0.0.1:1/go")
         .with_environment("GO_EA_SERVER_URL", &server.url)
@@ -528,12 +511,7 @@ fn an_upgrade_in_the_middle_of_a_job_keeps_job_and_cookie() {
     job.wait_for_half(&server);
     let installed = || fs::read_link(chain.folder().join("current")).unwrap();
     let before = installed();
-    let newer = Releases::newer(&scene.folder("newer"));
-    // Not copied in place: the launcher may be reading it.
-    let package = package_in(chain.folder());
-    let new = package.with_extension("new");
-    fs::copy(newer.package(Component::Agent), &new).unwrap();
-    fs::rename(&new, &package).unwrap();
+    chain.put_package(&Releases::newer(&scene.folder("newer")));
     chain.kill_nine(Role::Launcher);
     wait_until("the newer agent has taken the job over", || {
         let link = fs::read_link(chain.folder().join("current"));

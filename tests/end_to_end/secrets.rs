@@ -5,14 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use journeyman_packaging::{Build, package_name};
-use journeyman_protocol::release::Component;
 use journeyman_tests::{
     chain::Chain,
     fake_server::{FakeServer, build_work, shell},
     patience::wait_until,
     processes::Role,
-    releases::Releases,
     scene::Scene,
 };
 use serde_json::{Value, json};
@@ -85,12 +82,6 @@ fn described(mut task: Value, description: &str) -> Value {
 fn a_secret_is_nowhere_but_in_the_environment_of_tasks() {
     let scene = Scene::new("secrets");
     let server = FakeServer::start();
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        folder.join(package_name(Component::Agent, &Build::new(0))),
-    )
-    .unwrap();
     let go = scene.path().join("go");
     let wait = format!("until [ -e {} ]; do sleep 0.02; done", go.display());
 
@@ -134,7 +125,8 @@ fn a_secret_is_nowhere_but_in_the_environment_of_tasks() {
     }]);
     server.give_work(work);
 
-    let chain = Chain::install_in(&scene, folder, &server.url)
+    let chain = Chain::install(&scene, "agent", &server.url)
+        .with_package()
         .with_environment("JOURNEYMAN_LOG", "trace")
         .started();
     wait_until("half of the secret is on its way", || {
@@ -176,16 +168,11 @@ fn a_secret_is_nowhere_but_in_the_environment_of_tasks() {
 fn work_that_cannot_be_read_shows_no_value_of_it() {
     let scene = Scene::new("unreadable");
     let server = FakeServer::start();
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        folder.join(package_name(Component::Agent, &Build::new(0))),
-    )
-    .unwrap();
     let mut work = build_work("unit", 7, &json!([]));
     work["assignment"]["fetchMaterials"] = SECRET.into();
     server.give_work(work);
-    let chain = Chain::install_in(&scene, folder, &server.url)
+    let chain = Chain::install(&scene, "agent", &server.url)
+        .with_package()
         .with_environment("JOURNEYMAN_LOG", "trace")
         .started();
     wait_until("the job has been reported", || !server.results().is_empty());

@@ -8,6 +8,8 @@ use std::{
     thread,
 };
 
+use journeyman_protocol::release::Component;
+
 use crate::{
     patience::{wait_for, wait_until},
     processes::{self, Process, Role, kill_nine, terminate},
@@ -64,6 +66,22 @@ impl<'a> Chain<'a> {
         fs::create_dir_all(&config).expect("config");
         fs::write(config.join("autoregister.properties"), properties).expect("properties");
         self
+    }
+
+    /// Puts the package of this run's agent into the folder, as an operator does for a GoCD server.
+    pub fn with_package(self) -> Self {
+        self.put_package(Releases::of_this_run());
+        self
+    }
+
+    /// Puts the package of an agent into the folder, in the place of one that may be there.
+    pub fn put_package(&self, releases: &Releases) {
+        let package = releases.package(Component::Agent);
+        let place = self.folder.join(package.file_name().expect("a name"));
+        // Not copied in place: the launcher may be reading it.
+        let new = place.with_extension("new");
+        fs::copy(package, &new).expect("the agent's package in the folder");
+        fs::rename(new, place).expect("the agent's package in its place");
     }
 
     pub fn with_arguments(mut self, arguments: &[&str]) -> Self {

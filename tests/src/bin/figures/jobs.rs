@@ -1,13 +1,8 @@
-use std::fs;
-
-use journeyman_packaging::{Build, package_name};
-use journeyman_protocol::release::Component;
 use journeyman_tests::{
     chain::Chain,
     console::{texts, time_of},
     fake_server::{FakeServer, build_work},
     patience::wait_until,
-    releases::Releases,
     scene::Scene,
 };
 use serde_json::{Value, json};
@@ -44,13 +39,8 @@ fn run() -> (i64, i64) {
     for id in 1..=JOBS {
         server.give_work(build_work(&format!("job-{id}"), id, &json!([nothing()])));
     }
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        folder.join(package_name(Component::Agent, &Build::new(0))),
-    )
-    .expect("the agent's package");
-    let _chain = Chain::install_in(&scene, folder, &server.url)
+    let _chain = Chain::install(&scene, "agent", &server.url)
+        .with_package()
         .with_gocds_timings()
         .started();
     wait_until("all jobs are reported", || {

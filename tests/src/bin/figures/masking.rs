@@ -1,13 +1,10 @@
 use std::{fmt::Write as _, fs};
 
-use journeyman_packaging::{Build, package_name};
-use journeyman_protocol::release::Component;
 use journeyman_tests::{
     chain::Chain,
     console::time_of,
     fake_server::{FakeServer, build_work, shell},
     patience::wait_until,
-    releases::Releases,
     scene::Scene,
 };
 use serde_json::{Value, json};
@@ -23,16 +20,11 @@ pub(crate) fn figure() -> String {
     let scene = Scene::new("masking");
     let server = FakeServer::start();
     server.told().work_at_once = true;
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        folder.join(package_name(Component::Agent, &Build::new(0))),
-    )
-    .expect("the agent's package");
     let file = scene.path().join("lines");
     let text = log();
     fs::write(&file, &text).expect("a file of lines");
-    let _chain = Chain::install_in(&scene, folder, &server.url)
+    let _chain = Chain::install(&scene, "agent", &server.url)
+        .with_package()
         .with_gocds_timings()
         .started();
     let mut times = [Vec::new(), Vec::new()];

@@ -6,15 +6,12 @@ use std::{
     time::Instant,
 };
 
-use journeyman_packaging::{Build, package_name};
-use journeyman_protocol::release::Component;
 use journeyman_tests::{
     chain::Chain,
     console::time_of,
     fake_server::{FakeServer, build_work},
     patience::wait_until,
     processes::{Role, memory},
-    releases::Releases,
     scene::Scene,
 };
 use serde_json::json;
@@ -31,13 +28,8 @@ pub(crate) fn figure() -> String {
     let scene = Scene::new("upload");
     let server = FakeServer::start();
     server.told().work_at_once = true;
-    let folder = scene.folder("agent");
-    fs::copy(
-        Releases::of_this_run().package(Component::Agent),
-        folder.join(package_name(Component::Agent, &Build::new(0))),
-    )
-    .expect("the agent's package");
-    let chain = Chain::install_in(&scene, folder, &server.url)
+    let chain = Chain::install(&scene, "agent", &server.url)
+        .with_package()
         .with_gocds_timings()
         .started();
     scene.folder("agent/pipelines/web");
