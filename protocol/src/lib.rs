@@ -12,8 +12,8 @@
 //!   kept as a [`document::Document`], so that the agent can say which one it was.
 //!
 //! Use [`gson`] to read and write whole documents. What only a Journeyman server and agent say
-//! to each other is in [`extension`], [`release`] and part of [`registration`]; what an agent says to
-//! its launcher is in [`launcher`].
+//! to each other is in [`extension`], [`release`] and part of [`registration`]; who may sign a
+//! release in [`release_key`]; what an agent says to its launcher in [`launcher`].
 
 pub mod agent;
 pub mod artifact;
@@ -31,6 +31,7 @@ pub mod material;
 pub mod name;
 pub mod registration;
 pub mod release;
+pub mod release_key;
 pub mod remoting;
 pub mod revision;
 pub mod secret;
