@@ -9,7 +9,7 @@ use crate::Build;
 /// what its exit codes mean. The layout never changes, because bootstrappers never do:
 /// `executable | manifest | u64 LE length of the manifest | "JMLNCHR1"`.
 pub fn launcher_file(executable: &[u8], build: &Build) -> Vec<u8> {
-    let manifest = format!(
+    let mut manifest = format!(
         "format: 1\n\
          version: {}\n\
          build: {}\n\
@@ -19,6 +19,9 @@ pub fn launcher_file(executable: &[u8], build: &Build) -> Vec<u8> {
          done: 80\n",
         build.version, build.number
     );
+    for key in &build.release_keys {
+        manifest.push_str(&format!("release-key: {key}\n"));
+    }
     [
         executable,
         manifest.as_bytes(),
@@ -43,6 +46,8 @@ pub fn bootstrapper_file(executable: &[u8], launcher_file: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use journeyman_protocol::release_key::ReleaseKey;
+
     use super::*;
 
     #[test]
@@ -56,6 +61,19 @@ mod tests {
         assert!(manifest.starts_with("format: 1\n"), "{manifest}");
         assert!(manifest.contains("\nbuild: 17\n"), "{manifest}");
         assert_eq!(&rest[..rest.len() - length], b"ELF");
+    }
+
+    #[test]
+    fn the_keys_it_trusts_are_in_its_manifest() {
+        let keys = [[1; 32], [2; 32]].map(ReleaseKey::new);
+        let build = Build {
+            release_keys: keys.to_vec(),
+            ..Build::new(1)
+        };
+        let file = String::from_utf8_lossy(&launcher_file(b"ELF", &build)).into_owned();
+        for key in keys {
+            assert!(file.contains(&format!("\nrelease-key: {key}\n")), "{file}");
+        }
     }
 
     #[test]
