@@ -4,12 +4,14 @@ use std::{
     fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
 };
 
 use journeyman_protocol::release::Component;
 
+#[cfg(target_arch = "x86_64")]
+use crate::faults::{self, Fault, Point, Traced};
 use crate::{
     patience::{wait_for, wait_until},
     processes::{self, Process, Role, kill_nine, terminate},
@@ -111,21 +113,8 @@ impl<'a> Chain<'a> {
     /// Starts the bootstrapper.
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "the bootstrapper still runs");
-        let output = File::options()
-            .create(true)
-            .append(true)
-            .open(self.output_path())
-            .expect("a file for the output");
-        let mut command = self
-            .scene
-            .command(&self.folder.join("journeyman-bootstrapper"));
-        command
-            .args(&self.arguments)
-            .envs(self.environment.iter().cloned())
-            .current_dir(&self.folder)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("the same file"))
-            .stderr(output);
+        let bootstrapper = self.folder.join("journeyman-bootstrapper");
+        let mut command = self.completed(self.scene.command(&bootstrapper));
         // A test beside this one may just be between fork and exec, with a copy of the handle that
         // wrote the file: it is "busy" as long.
         let child = wait_for("the bootstrapper starts", || match command.spawn() {
@@ -133,6 +122,51 @@ impl<'a> Chain<'a> {
             started => Some(started.expect("the bootstrapper")),
         });
         self.child = Some(child);
+    }
+
+    /// Starts the bootstrapper under a tracer, with one fault if there is to be one. It is not known
+    /// to this chain: end it with [`Chain::power_off`].
+    #[cfg(target_arch = "x86_64")]
+    pub fn start_traced(&self, fault: Option<(Point, Fault)>) -> Traced {
+        let mut command = faults::stopped(self.scene.command(Path::new("sh")));
+        command.arg(self.folder.join("journeyman-bootstrapper"));
+        faults::trace(self.completed(command), &self.folder, fault)
+    }
+
+    /// Ends every process of this folder as a power cut would.
+    pub fn power_off(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            kill_nine(child.id() as i32);
+            child.wait().expect("the end of the bootstrapper");
+        }
+        wait_until("every process of the folder is gone", || {
+            let mut left = self.scene.processes();
+            left.retain(|process| {
+                let cwd = process.cwd.as_deref();
+                cwd.is_some_and(|cwd| cwd.starts_with(&self.folder))
+            });
+            for process in &left {
+                kill_nine(process.pid);
+            }
+            left.is_empty()
+        });
+    }
+
+    /// The command with all that follows the program.
+    fn completed(&self, mut command: Command) -> Command {
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(self.output_path())
+            .expect("a file for the output");
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().cloned())
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("the same file"))
+            .stderr(output);
+        command
     }
 
     pub fn started(mut self) -> Self {

@@ -20,10 +20,14 @@ pub mod chain;
 pub mod conformance;
 pub mod console;
 pub mod fake_server;
+#[cfg(target_arch = "x86_64")]
+pub mod faults;
 pub mod gate;
+pub mod package;
 pub mod patience;
 pub mod processes;
 pub mod releases;
 pub mod repo;
 pub mod scene;
 pub mod server;
+pub mod shelf;
