@@ -42,10 +42,6 @@ impl<W: Write> Hashing<W> {
         }
     }
 
-    pub(crate) const fn size(&self) -> u64 {
-        self.size
-    }
-
     pub(crate) fn finish(self) -> Digested {
         let digest = self.context.finish();
         Digested {

@@ -11,10 +11,12 @@ mod command_line;
 mod digest;
 mod download;
 mod java_agent;
+mod keys;
 mod offer;
 mod package;
 mod releases;
 mod round;
+mod space;
 mod stop;
 
 pub use crate::{

@@ -9,10 +9,16 @@ use std::{
 };
 
 use journeyman_host::durable;
-use journeyman_protocol::release::{Manifest, ReleaseFile};
+use journeyman_protocol::release::{
+    Component, LAUNCHER_PROTOCOL, MANIFEST_FORMAT, Manifest, ReleaseFile,
+};
 use thiserror::Error;
 
-use crate::digest;
+use crate::{
+    digest,
+    offer::OWN_PLATFORM,
+    space::{self, SpaceError},
+};
 
 /// First entry of every package, and beside the files once they are unpacked.
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -27,6 +33,12 @@ pub(crate) enum UnpackError {
     /// What is in it is not what it should be.
     #[error("the package is refused: {0}")]
     Refused(String),
+    /// Another launcher could use it.
+    #[error("the package needs another launcher than this one: {0}")]
+    OtherLauncher(String),
+    /// The disk has no room for it.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
     /// It could not be read, or its files not be written.
     #[error("cannot unpack into {folder}: {source}", folder = folder)]
     Io {
@@ -39,18 +51,19 @@ pub(crate) enum UnpackError {
 }
 
 /// Unpacks a package into an empty folder, verifies everything against the manifest that was
-/// offered, and flushes it.
+/// offered, and flushes it. Nothing is written where there is too little room for all of it.
 pub(crate) fn unpack(package: &Path, offered: &Manifest, into: &Path) -> Result<(), UnpackError> {
     let failed = |source| UnpackError::Io {
         folder: into.display().to_string(),
         source,
     };
-    check_manifest(offered)?;
+    check(offered, offered.component)?;
+    let content = content(offered);
+    space::ensure("unpack the package", into, content)?;
     let file = File::open(package).map_err(failed)?;
     let decoder = zstd::Decoder::new(BufReader::new(file)).map_err(failed)?;
     // The announced sizes bound what a small package can grow to; a manifest and the padding of
     // the archive come on top.
-    let content: u64 = offered.files.iter().map(|file| file.size).sum();
     let mut archive = tar::Archive::new(decoder.take(content + 2 * LARGEST_MANIFEST));
     let mut missing: HashSet<&str> = offered
         .files
@@ -111,9 +124,102 @@ pub(crate) fn peek(package: &Path) -> io::Result<Manifest> {
     Ok(serde_json::from_reader(first.take(LARGEST_MANIFEST))?)
 }
 
+/// Whether this launcher can install the component by what its manifest says: asked before anything
+/// is downloaded, and again of the package.
+pub(crate) fn check(manifest: &Manifest, expected: Component) -> Result<(), UnpackError> {
+    let refuse = |why: String| Err(refused(why));
+    if manifest.format != MANIFEST_FORMAT {
+        return Err(UnpackError::OtherLauncher(format!(
+            "its manifest has format {}, and this launcher knows only {MANIFEST_FORMAT}",
+            manifest.format
+        )));
+    }
+    if manifest.component != expected {
+        return refuse(format!(
+            "it is the {}, not the {}",
+            manifest.component.as_str(),
+            expected.as_str()
+        ));
+    }
+    if manifest.platform != OWN_PLATFORM {
+        return refuse(format!(
+            "it was built for {:?}, and this machine is {OWN_PLATFORM}",
+            manifest.platform
+        ));
+    }
+    check_files(manifest)?;
+    check_entry_points(manifest)
+}
+
+fn check_files(manifest: &Manifest) -> Result<(), UnpackError> {
+    let mut paths = HashSet::new();
+    for file in &manifest.files {
+        let path = Path::new(&file.path);
+        // Written in the one way, so that no two names mean one file.
+        let inside = path
+            .components()
+            .all(|part| matches!(part, Part::Normal(_)))
+            && path.components().count() == file.path.split('/').count()
+            && file.path != MANIFEST;
+        if !inside {
+            return Err(refused(format!(
+                "{:?} is no path inside a package",
+                file.path
+            )));
+        }
+        if !paths.insert(&file.path) {
+            return Err(refused(format!("{:?} is in its manifest twice", file.path)));
+        }
+    }
+    let content = content(manifest);
+    if content > LARGEST_CONTENT {
+        return Err(refused(format!(
+            "its files have {content} bytes, more than {LARGEST_CONTENT}"
+        )));
+    }
+    Ok(())
+}
+
+fn check_entry_points(manifest: &Manifest) -> Result<(), UnpackError> {
+    let take_over = manifest.entry_points.take_over.as_ref();
+    if manifest.component == Component::Agent {
+        if !manifest
+            .protocols
+            .iter()
+            .any(|name| name == LAUNCHER_PROTOCOL)
+        {
+            return Err(UnpackError::OtherLauncher(format!(
+                "it speaks {:?}, and this launcher knows only {LAUNCHER_PROTOCOL}",
+                manifest.protocols
+            )));
+        }
+        if take_over.is_none() {
+            return Err(refused(
+                "its manifest names no program to take over with".to_owned(),
+            ));
+        }
+    }
+    for entry_point in std::iter::once(&manifest.entry_points.start).chain(take_over) {
+        let path = &entry_point.path;
+        let file = manifest.files.iter().find(|file| file.path == *path);
+        if file.is_none_or(|file| file.mode & 0o100 == 0) {
+            return Err(refused(format!(
+                "its entry point {path:?} is not an executable file of it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of all files; the largest number if there are more.
+pub(crate) fn content(manifest: &Manifest) -> u64 {
+    let sizes = manifest.files.iter().map(|file| file.size);
+    sizes.fold(0, u64::saturating_add)
+}
+
 /// Whether a folder holds exactly what the manifest says: a release that was installed before.
 pub(crate) fn is_intact(folder: &Path, manifest: &Manifest) -> bool {
-    check_manifest(manifest).is_ok()
+    check(manifest, manifest.component).is_ok()
         && read_manifest(folder).is_ok_and(|installed| installed == *manifest)
         && manifest.files.iter().all(|file| {
             let path = folder.join(&file.path);
@@ -129,41 +235,6 @@ pub(crate) fn is_intact(folder: &Path, manifest: &Manifest) -> bool {
 pub(crate) fn read_manifest(folder: &Path) -> io::Result<Manifest> {
     let file = File::open(folder.join(MANIFEST))?;
     Ok(serde_json::from_reader(file.take(LARGEST_MANIFEST))?)
-}
-
-fn check_manifest(manifest: &Manifest) -> Result<(), UnpackError> {
-    let mut content = 0_u64;
-    for file in &manifest.files {
-        let path = Path::new(&file.path);
-        let inside = path
-            .components()
-            .all(|part| matches!(part, Part::Normal(_)))
-            && !file.path.is_empty()
-            && file.path != MANIFEST;
-        if !inside {
-            return Err(refused(format!(
-                "{:?} is no path inside a package",
-                file.path
-            )));
-        }
-        content = content.saturating_add(file.size);
-    }
-    if content > LARGEST_CONTENT {
-        return Err(refused(format!(
-            "its files have {content} bytes, more than {LARGEST_CONTENT}"
-        )));
-    }
-    if !manifest
-        .files
-        .iter()
-        .any(|file| file.path == manifest.entry_points.start.path)
-    {
-        return Err(refused(format!(
-            "its entry point {:?} is none of its files",
-            manifest.entry_points.start.path
-        )));
-    }
-    Ok(())
 }
 
 fn write(
@@ -214,11 +285,12 @@ fn refused(why: String) -> UnpackError {
 
 #[cfg(test)]
 mod tests {
-    use journeyman_packaging::{Build, package};
-    use journeyman_protocol::release::Component;
+    use journeyman_packaging::{Build, Package, PackageFile, package};
     use tempfile::TempDir;
 
     use super::*;
+
+    type Alter = fn(&mut Manifest);
 
     /// An archive of one's own making, for what packaging would never make.
     fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
@@ -297,12 +369,79 @@ mod tests {
     #[test]
     fn an_offered_manifest_cannot_name_a_path_outside() {
         let (manifest, _) = manifest();
-        for path in ["../x", "/x", "a/../../x", "", MANIFEST] {
+        for path in [
+            "../x",
+            "/x",
+            "a/../../x",
+            "",
+            MANIFEST,
+            ".",
+            "a//b",
+            "a/./b",
+            "a/",
+        ] {
             let mut altered = manifest.clone();
             altered.files[0].path = path.to_owned();
             altered.entry_points.start.path = path.to_owned();
             let (_folder, result) = unpacked(b"", &altered);
             assert!(matches!(result, Err(UnpackError::Refused(_))), "{path}");
         }
+    }
+    #[test]
+    fn what_this_launcher_cannot_start_is_refused_before_anything_is_written() {
+        let (manifest, _) = manifest();
+        check(&manifest, Component::Agent).unwrap();
+        let cases: [(Alter, &str); 10] = [
+            (|m| m.format = 2, "another launcher"),
+            (|m| m.component = Component::Launcher, "not the agent"),
+            (|m| m.platform = "plan9-mips".to_owned(), "plan9-mips"),
+            (
+                |m| m.protocols = vec!["launcher-2".to_owned()],
+                "another launcher",
+            ),
+            (|m| m.entry_points.take_over = None, "take over"),
+            (|m| m.entry_points.start.path = "no".to_owned(), "\"no\""),
+            (|m| m.files[0].mode = 0o644, "executable"),
+            (|m| m.files.push(m.files[0].clone()), "twice"),
+            (|m| m.files[0].size = u64::MAX, "bytes"),
+            (
+                |m| {
+                    let take_over = m.entry_points.take_over.as_mut().unwrap();
+                    take_over.path = "../sh".to_owned();
+                },
+                "../sh",
+            ),
+        ];
+        for (alter, word) in cases {
+            let mut altered = manifest.clone();
+            alter(&mut altered);
+            let error = check(&altered, Component::Agent).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_package_of_another_layout_is_unpacked_as_it_is() {
+        let build = Build::new(1);
+        let mut layout = Package::of_executable(Component::Agent, b"an agent", &build);
+        layout.files[0].path = "bin/agent".to_owned();
+        layout.files.push(PackageFile {
+            path: "share/notes".to_owned(),
+            mode: 0o4640,
+            content: b"notes",
+        });
+        let points = &mut layout.entry_points;
+        points.start.path = "bin/agent".to_owned();
+        points.take_over.as_mut().unwrap().path = "bin/agent".to_owned();
+        let (manifest, bytes) = layout.pack().unwrap();
+        let (folder, result) = unpacked(&bytes, &manifest);
+        result.unwrap();
+        let into = folder.path().join("into");
+        assert_eq!(fs::read(into.join("bin/agent")).unwrap(), b"an agent");
+        let mode = fs::metadata(into.join("share/notes"))
+            .unwrap()
+            .permissions();
+        assert_eq!(mode.mode() & 0o7777, 0o640);
+        assert!(is_intact(&into, &manifest));
     }
 }

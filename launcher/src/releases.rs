@@ -10,7 +10,7 @@ use journeyman_host::{
     durable::{self, FileError},
     workdir::WorkDir,
 };
-use journeyman_protocol::release::{ComponentRelease, Manifest, PackageRef};
+use journeyman_protocol::release::{ComponentRelease, Manifest, PackageRef, Signature, Signatures};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -79,13 +79,26 @@ pub(crate) fn in_folder(workdir: &WorkDir) -> Option<(ComponentRelease, PathBuf)
                 url: String::new(),
                 size,
                 sha256,
-                signatures: Vec::new(),
+                signatures: signatures(&path.with_added_extension("sig")),
             };
             Some((ComponentRelease { manifest, package }, path))
         }
         Err(error) => {
             warn!(path = %path.display(), %error, "the package in the working directory cannot be read");
             None
+        }
+    }
+}
+
+fn signatures(path: &Path) -> Vec<Signature> {
+    let Ok(bytes) = fs::read(path) else {
+        return Vec::new();
+    };
+    match serde_json::from_slice::<Signatures>(&bytes) {
+        Ok(file) => file.signatures,
+        Err(error) => {
+            warn!(path = %path.display(), %error, "the signatures of the package cannot be read");
+            Vec::new()
         }
     }
 }

@@ -17,10 +17,11 @@ use tracing::{error, info, warn};
 
 use crate::{
     RunArguments, VERSION, agent, digest,
-    download::{self, DownloadError, refuse},
+    download::{self, DownloadError, Downloaded, refuse},
     exit_code, java_agent,
+    keys::{KeyError, Keys},
     offer::{self, Offer},
-    package::UnpackError,
+    package::{self, UnpackError},
     releases::{self, InstallError},
     stop::{Stop, Stops},
 };
@@ -230,6 +231,8 @@ enum Problem {
     Offer(#[from] offer::OfferError),
     #[error(transparent)]
     Download(#[from] DownloadError),
+    #[error("the package in the working directory is refused: {0}")]
+    Key(#[from] KeyError),
     #[error(transparent)]
     Install(#[from] InstallError),
     #[error(transparent)]
@@ -281,9 +284,10 @@ async fn attempt(workdir: &WorkDir, settings: &ConnectionSettings) -> Result<Att
         }
     };
     if !is_own(workdir, &release.launcher)? {
-        let package = fetch(&connection, workdir, &release.launcher).await?;
-        refusing(workdir, &release.launcher, &package, || {
-            releases::replace_launcher(workdir, &release.launcher, &package)
+        let launcher = &release.launcher;
+        let package = fetch(&connection, workdir, launcher, Component::Launcher).await?;
+        refusing(workdir, launcher, package, |package| {
+            releases::replace_launcher(workdir, launcher, package)
         })?;
         info!(
             version = release.launcher.manifest.version,
@@ -294,9 +298,9 @@ async fn attempt(workdir: &WorkDir, settings: &ConnectionSettings) -> Result<Att
     let agent = &release.agent;
     if !releases::is_current(workdir, agent) {
         if !releases::is_installed(workdir, agent) {
-            let package = fetch(&connection, workdir, agent).await?;
-            refusing(workdir, agent, &package, || {
-                releases::install(workdir, agent, &package)
+            let package = fetch(&connection, workdir, agent, Component::Agent).await?;
+            refusing(workdir, agent, package, |package| {
+                releases::install(workdir, agent, package)
             })?;
         }
         releases::switch(workdir, agent)?;
@@ -310,7 +314,11 @@ fn install_from_folder(workdir: &WorkDir) -> Result<(), Problem> {
         && !releases::is_current(workdir, &agent)
     {
         if !releases::is_installed(workdir, &agent) {
+            package::check(&agent.manifest, Component::Agent).map_err(InstallError::from)?;
+            let keys = Keys::of(workdir);
+            let verified = keys.verify(&agent.package)?;
             releases::install(workdir, &agent, &package)?;
+            keys.retire(&agent.manifest, &verified);
         }
         releases::switch(workdir, &agent)?;
     }
@@ -338,21 +346,26 @@ async fn fetch(
     connection: &Connection,
     workdir: &WorkDir,
     offered: &ComponentRelease,
-) -> Result<tempfile::TempPath, Problem> {
-    let component: Component = offered.manifest.component;
-    Ok(download::download(connection, workdir, component, &offered.package).await?)
+    expected: Component,
+) -> Result<Downloaded, Problem> {
+    package::check(&offered.manifest, expected).map_err(InstallError::from)?;
+    Ok(download::download(connection, workdir, offered, &|_| ()).await?)
 }
 
 /// Keeps a package that was refused, to be looked at.
 fn refusing(
     workdir: &WorkDir,
     offered: &ComponentRelease,
-    package: &std::path::Path,
-    install: impl FnOnce() -> Result<(), InstallError>,
+    package: Downloaded,
+    install: impl FnOnce(&std::path::Path) -> Result<(), InstallError>,
 ) -> Result<(), InstallError> {
-    let installed = install();
-    if let Err(InstallError::Unpack(UnpackError::Refused(_))) = &installed {
-        refuse(workdir, offered.manifest.component, package);
+    let installed = install(package.path());
+    match &installed {
+        Ok(()) => package.installed(&offered.manifest),
+        Err(InstallError::Unpack(UnpackError::Refused(_))) => {
+            refuse(workdir, offered.manifest.component, package.path());
+        }
+        Err(_) => {}
     }
     installed
 }
