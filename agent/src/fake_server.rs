@@ -23,6 +23,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use crate::{
     remoting::Session,
     settings::{Pauses, Settings},
+    state::Place,
 };
 
 pub(crate) const UUID: &str = "6f1c6a52-7a3b-4f8e-9b6e-3d1a2c4b5e6f";
@@ -191,7 +192,8 @@ pub(crate) async fn session(url: &str) -> (tempfile::TempDir, Session) {
         operating_system_name: "Debian GNU/Linux 12 (bookworm)".into(),
         ..AgentRuntimeInfo::default()
     };
-    let session = Session::new(workdir, settings, template, connection).unwrap();
+    let place = Place::of(&workdir, None);
+    let session = Session::new(workdir, settings, template, connection, place).unwrap();
     (folder, session)
 }
 

@@ -13,6 +13,7 @@ pub mod loops;
 pub mod registration;
 pub mod remoting;
 pub mod settings;
+pub mod state;
 pub mod status_api;
 pub mod supervision;
 

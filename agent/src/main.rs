@@ -11,6 +11,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use journeyman_agent::{
     job::{built_in_git, channel::RunnerInput, leftovers::RUNNER_SUBCOMMAND, runner},
+    state::ReleaseName,
     supervision::{self, AgentOptions, StartError},
 };
 use journeyman_host::{
@@ -55,7 +56,7 @@ struct RunArguments {
     launcher_version: Option<String>,
     /// Name of the installed release that this agent is
     #[arg(long, value_name = "NAME")]
-    release: Option<String>,
+    release: Option<ReleaseName>,
 }
 
 fn main() -> ExitCode {
@@ -107,6 +108,7 @@ fn run_agent(arguments: RunArguments) -> ExitCode {
         lifeline: arguments.lifeline,
         bootstrapper_version: arguments.bootstrapper_version,
         launcher_version: arguments.launcher_version,
+        release: arguments.release,
     };
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()

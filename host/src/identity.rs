@@ -1,7 +1,6 @@
-//! Who this agent is: GUID, token and cookie, each in a file of its own.
+//! Who this agent is: GUID and token, each in a file of its own.
 //!
-//! GoCD: `config/guid.txt` and `config/token`, text without a line end. The cookie is kept by us
-//! as well, so that a restarted agent is not taken for a second one with the same GUID.
+//! GoCD: `config/guid.txt` and `config/token`, text without a line end.
 
 use std::{
     fs::{self, Permissions},
@@ -18,7 +17,7 @@ use crate::{
     workdir::WorkDir,
 };
 
-/// Longest GUID, token or cookie that is believed, in bytes.
+/// Longest token or cookie that is believed, in bytes.
 const LONGEST: usize = 4096;
 
 /// The agent's GUID; a new random one at first need. A file with something else in it (empty,
@@ -67,30 +66,6 @@ pub fn remove_token(workdir: &WorkDir) -> Result<(), FileError> {
     durable::remove(&workdir.token())
 }
 
-/// The cookie of the remoting API, if there is one. A corrupt file counts as none.
-///
-/// # Errors
-/// The file is there and cannot be read.
-pub fn cookie(workdir: &WorkDir) -> Result<Option<Secret>, FileError> {
-    Ok(read_plausible(&workdir.cookie(), is_plausible_secret)?.map(Secret::from))
-}
-
-/// Keeps the cookie.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn save_cookie(workdir: &WorkDir, cookie: &Secret) -> Result<(), FileError> {
-    durable::write_secret(&workdir.cookie(), cookie.expose().as_bytes())
-}
-
-/// Forgets the cookie.
-///
-/// # Errors
-/// The file is there and cannot be removed.
-pub fn remove_cookie(workdir: &WorkDir) -> Result<(), FileError> {
-    durable::remove(&workdir.cookie())
-}
-
 /// The trimmed text of a file if it passes `plausible`; otherwise the file is set aside.
 fn read_plausible(
     path: &Path,
@@ -133,8 +108,8 @@ fn close(path: &Path) {
     }
 }
 
-/// Tokens and cookies travel in headers: anything visible in ASCII.
-fn is_plausible_secret(text: &str) -> bool {
+/// Whether this can be a token or a cookie, which travel in headers: anything visible in ASCII.
+pub fn is_plausible_secret(text: &str) -> bool {
     !text.is_empty() && text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
@@ -181,28 +156,20 @@ mod tests {
     }
 
     #[test]
-    fn token_and_cookie_are_secret_files() {
+    fn the_token_is_a_secret_file() {
         let (_folder, workdir) = workdir();
         assert_eq!(token(&workdir).unwrap(), None);
         save_token(&workdir, &"ab+/=".into()).unwrap();
-        save_cookie(&workdir, &"c0".into()).unwrap();
         assert_eq!(token(&workdir).unwrap().unwrap().expose(), "ab+/=");
-        assert_eq!(cookie(&workdir).unwrap().unwrap().expose(), "c0");
-        for path in [workdir.token(), workdir.cookie()] {
-            assert_eq!(
-                fs::metadata(path).unwrap().permissions().mode() & 0o777,
-                0o600
-            );
-        }
+        let mode = fs::metadata(workdir.token()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         // As the Java agent writes it.
         fs::set_permissions(workdir.token(), Permissions::from_mode(0o644)).unwrap();
         assert_eq!(token(&workdir).unwrap().unwrap().expose(), "ab+/=");
         let mode = fs::metadata(workdir.token()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         remove_token(&workdir).unwrap();
-        remove_cookie(&workdir).unwrap();
         assert_eq!(token(&workdir).unwrap(), None);
-        assert_eq!(cookie(&workdir).unwrap(), None);
     }
 
     #[test]

@@ -141,6 +141,11 @@ impl WorkDir {
         self.root.join("current")
     }
 
+    /// What the agents of each release keep for themselves, one folder each.
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
     /// Temporary files.
     pub fn data(&self) -> PathBuf {
         self.root.join("data")
@@ -166,7 +171,8 @@ impl WorkDir {
         self.config().join("token")
     }
 
-    /// The cookie of the remoting API.
+    /// The cookie of the remoting API, as the oldest releases keep it, and an agent that is started
+    /// by hand.
     pub fn cookie(&self) -> PathBuf {
         self.config().join("cookie")
     }

@@ -291,18 +291,20 @@ fn corrupt_identity_files_are_set_aside() {
         .started();
     let uuid = chain.uuid();
     server.api().wait_for_agent(&uuid, "Enabled", "Idle");
+    wait_until("the agent has a cookie", || chain.state().exists());
     chain.stop();
     let config = chain.folder().join("config");
 
     // A token that is no token, and a cookie: the agent gets new ones and keeps its name.
     fs::write(config.join("token"), b"\xff\xfe\x00").unwrap();
-    fs::write(config.join("cookie"), b"\x00\x00").unwrap();
+    fs::write(chain.state(), b"\x00\x00").unwrap();
     chain.start();
     wait_until("the agent has a token again", || {
         fs::read(config.join("token")).is_ok_and(|token| token.len() == 44)
     });
     server.api().wait_for_agent(&uuid, "Enabled", "Idle");
     assert!(config.join("token.corrupt").exists());
+    assert!(chain.state().with_extension("json.corrupt").exists());
     chain.stop();
 
     // One that looks right and is wrong: the server refuses it, the agent asks for another.

@@ -196,12 +196,9 @@ fn two_agents_with_different_resources_run_two_stages() {
             .all(|line| line.starts_with('#') || !line.contains(KEY)),
         "{scrubbed}"
     );
-    for name in ["config/token", "config/cookie"] {
-        let mode = fs::metadata(one.folder().join(name))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o077, 0, "{name} is for its owner only");
+    for path in [one.folder().join("config/token"), one.state()] {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} is for its owner only", path.display());
     }
     for name in [
         "logs/go-agent-bootstrapper.log",

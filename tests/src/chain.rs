@@ -178,6 +178,13 @@ impl<'a> Chain<'a> {
         &self.folder
     }
 
+    /// The file with the agent's own state, of the release that runs.
+    pub fn state(&self) -> PathBuf {
+        let release = fs::read_link(self.folder.join("current")).expect("an installed release");
+        let name = release.file_name().expect("a link to its folder");
+        self.folder.join("state").join(name).join("state.json")
+    }
+
     /// What the bootstrapper and launcher have printed so far.
     pub fn output(&self) -> String {
         let bytes = fs::read(self.output_path()).unwrap_or_default();

@@ -7,7 +7,8 @@ use journeyman_protocol::{agent::AgentRuntimeInfo, job::JobIdentifier};
 use super::{
     channel::ServerConnection,
     console::{Charset, Console},
-    server::JobServer,
+    folder::JobFolder,
+    server::{CookieSource, JobServer},
     spool::SpoolWriter,
 };
 
@@ -52,5 +53,6 @@ pub(crate) fn server(address: std::net::SocketAddr, root: &Path) -> JobServer {
             ..JobIdentifier::default()
         },
         root,
+        CookieSource::Job(JobFolder::new(root)),
     )
 }

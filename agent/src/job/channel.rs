@@ -35,8 +35,8 @@ pub struct RunnerInput {
     pub properties: Properties,
 }
 
-/// How the runner reaches the server. Holds no secret: the token and the cookie are read from the
-/// agent's configuration folder before each call.
+/// How the runner reaches the server. Holds no secret: the token is read from `config/token` and the
+/// cookie from the job's folder before each call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerConnection {
     /// Where to call, up to and with `/go`, without a slash at the end.

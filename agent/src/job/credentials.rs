@@ -4,7 +4,7 @@
 //! GoCD's agent takes every refusal for the end of its job. Here the runner asks the server in the
 //! form of a ping whether it still knows this agent; if it does, the refusal stands. If it does
 //! not, the agent is about to find out with its own ping and gets a new cookie or registers again,
-//! and the runner, which reads both from their files, makes its call once more.
+//! and the runner, which reads both from the files that the agent writes, makes its call once more.
 
 use std::time::Duration;
 
@@ -152,7 +152,10 @@ mod tests {
     use super::*;
     use crate::{
         fake_server::{FakeServer, registered_session},
-        job::server::CallError,
+        job::{
+            folder::JobFolder,
+            server::{CallError, CookieSource},
+        },
         remoting::Session,
     };
 
@@ -160,12 +163,16 @@ mod tests {
 
     async fn job_server(server: &FakeServer) -> (tempfile::TempDir, Session, JobServer) {
         let (folder, session) = registered_session(&server.url).await;
+        let job_folder = JobFolder::new(session.workdir.jobs().join("7-00000000"));
+        std::fs::create_dir(job_folder.path()).unwrap();
+        job_folder.give_cookie(&session.cookie().unwrap());
         let job = JobServer::new(
             session.connection().client().clone(),
             session.server_connection(),
             session.template().clone(),
             JobIdentifier::default(),
             session.workdir.root(),
+            CookieSource::Job(job_folder),
         );
         (folder, session, job)
     }

@@ -3,6 +3,9 @@
 //! It tells an agent that did not start the runner whose job this is, how much of the console the
 //! server has, and whether the last report was made. No secret is in it. A last line that a crash
 //! cut short counts as not written.
+//!
+//! Agent and runner may be of different releases. The first line has the number of the [`FORMAT`].
+//! Within a format, events and members are only ever added, and who does not know them skips them.
 
 use std::{
     fs::{File, OpenOptions},
@@ -21,6 +24,10 @@ use thiserror::Error;
 
 use super::channel::{Phase, ServerConnection};
 
+/// The one format there is. Of another one only what can be read all the same is believed, and the
+/// folder of its job is set aside in the end.
+pub const FORMAT: u32 = 1;
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -38,11 +45,17 @@ pub enum Event {
     /// The last report was made: with `accepted`, the server took it; without, it refused it for
     /// good. Nothing is left to do for this job.
     Reported { accepted: bool },
+    /// Something that this release does not know.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 /// Who runs which job where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
+    /// [`FORMAT`] of the journal.
+    #[serde(default = "first_format")]
+    pub format: u32,
     pub at: Timestamp,
     /// Process id of the runner.
     pub pid: i32,
@@ -85,6 +98,28 @@ pub enum JournalReadError {
         #[source]
         source: serde_json::Error,
     },
+    /// A runner of another release wrote it. What is known of it is in `state`.
+    #[error(
+        "the journal {path} has the format {format}, and this release knows only {FORMAT}; what can \
+         be read of it all the same is believed"
+    )]
+    Format {
+        path: PathBuf,
+        format: u32,
+        state: Box<JournalState>,
+    },
+}
+
+/// What a line must have to be understood further.
+#[derive(Deserialize)]
+struct Head {
+    event: String,
+    #[serde(default = "first_format")]
+    format: u32,
+}
+
+const fn first_format() -> u32 {
+    1
 }
 
 /// A journal that cannot be written.
@@ -100,7 +135,8 @@ pub struct JournalWriteError {
 /// Reads a journal. One that does not exist says nothing, which is no error.
 ///
 /// # Errors
-/// When the file cannot be read, or a line other than an unfinished last one is damaged.
+/// When the file cannot be read, a line other than an unfinished last one is damaged, or the format
+/// is not known.
 pub fn read(path: &Path) -> Result<JournalState, JournalReadError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
@@ -114,21 +150,35 @@ pub fn read(path: &Path) -> Result<JournalState, JournalReadError> {
     };
     let mut state = JournalState::default();
     let mut damage = None;
+    let mut other_format = None;
     let end = finished_length(&bytes);
     for (index, line) in bytes[..end].split(|b| *b == b'\n').enumerate() {
         if line.is_empty() {
             continue;
         }
+        let started = serde_json::from_slice::<Head>(line)
+            .ok()
+            .filter(|head| head.event == "started");
+        let format = started.as_ref().map(|head| head.format);
+        other_format = other_format.or(format.filter(|format| *format != FORMAT));
         match serde_json::from_slice(line) {
             Ok(event) => state.apply(event),
+            // An event that has come to mean more: without knowing whose job it is there is none.
+            Err(source) if source.is_data() && started.is_none() => {}
             Err(source) if damage.is_none() => damage = Some((index + 1, source)),
             Err(_) => {}
         }
     }
-    match damage {
-        None => Ok(state),
-        Some((line, source)) => Err(JournalReadError::Corrupt {
-            path: path.to_owned(),
+    let path = path.to_owned();
+    match (other_format, damage) {
+        (None, None) => Ok(state),
+        (Some(format), _) => Err(JournalReadError::Format {
+            path,
+            format,
+            state: Box::new(state),
+        }),
+        (None, Some((line, source))) => Err(JournalReadError::Corrupt {
+            path,
             line,
             state: Box::new(state),
             source,
@@ -161,6 +211,7 @@ impl JournalState {
             Event::Cancelled => self.cancelled = true,
             Event::Result { result } => self.result = Some(result),
             Event::Reported { .. } => self.reported = true,
+            Event::Unknown => {}
         }
     }
 }
@@ -245,6 +296,7 @@ mod tests {
 
     fn started() -> Event {
         Event::Started(Box::new(Started {
+            format: FORMAT,
             at: "2026-01-02T03:04:05Z".parse().unwrap(),
             pid: 42,
             job_identifier: JobIdentifier {
@@ -310,6 +362,63 @@ mod tests {
         let state = read(&path).unwrap();
         assert!(state.cancelled);
         assert_eq!(state.acknowledged, 10);
+    }
+
+    /// A journal with a first line, changed as given, and these lines behind it.
+    fn journal_of(change: impl FnOnce(&mut serde_json::Value), more: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = serde_json::to_value(started()).unwrap();
+        change(&mut first);
+        std::fs::write(dir.path().join("journal"), format!("{first}\n{more}")).unwrap();
+        dir
+    }
+
+    #[test]
+    fn what_a_later_release_adds_is_skipped() {
+        let dir = journal_of(
+            |first| first["more"] = 1.into(),
+            "{\"event\":\"warmed-up\",\"by\":[1]}\n\
+             {\"event\":\"phase\",\"phase\":\"cooling\"}\n\
+             {\"event\":\"acknowledged\",\"offset\":9,\"more\":{}}\n\
+             {\"more\":1}\n",
+        );
+        let state = read(&dir.path().join("journal")).unwrap();
+        assert_eq!(state.started.unwrap().job_identifier.build_id, 7);
+        assert_eq!((state.acknowledged, state.phase), (9, None));
+    }
+
+    #[test]
+    fn the_oldest_journals_have_the_first_format() {
+        let dir = journal_of(
+            |first| drop(first.as_object_mut().unwrap().remove("format")),
+            "",
+        );
+        let state = read(&dir.path().join("journal")).unwrap();
+        assert_eq!(state.started.unwrap().format, 1);
+    }
+
+    #[test]
+    fn another_format_is_told_with_what_can_be_read_of_it() {
+        let more = "{\"event\":\"reported\",\"accepted\":true}\n[\n";
+        let dir = journal_of(|first| first["format"] = 2.into(), more);
+        match read(&dir.path().join("journal")).unwrap_err() {
+            JournalReadError::Format { format, state, .. } => {
+                assert_eq!(format, 2);
+                assert_eq!(state.started.unwrap().job_identifier.build_id, 7);
+                assert!(state.reported);
+            }
+            other => panic!("{other}"),
+        }
+        let foreign = |first: &mut serde_json::Value| {
+            *first = serde_json::json!({"event": "started", "format": 3, "job": 7});
+        };
+        let dir = journal_of(foreign, more);
+        match read(&dir.path().join("journal")).unwrap_err() {
+            JournalReadError::Format { format, state, .. } => {
+                assert_eq!((format, state.started), (3, None));
+            }
+            other => panic!("{other}"),
+        }
     }
 
     #[test]

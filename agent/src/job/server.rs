@@ -1,6 +1,10 @@
 //! The calls that a job makes to its server: status reports, console, files.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use journeyman_protocol::{
     agent::{AgentRuntimeInfo, BuildingInfo, RuntimeStatus},
@@ -15,7 +19,9 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::channel::ServerConnection;
+use tokio::sync::watch;
+
+use super::{channel::ServerConnection, folder::JobFolder};
 use crate::remoting::refusal;
 
 /// A report or question may take this long before it counts as a network failure.
@@ -23,9 +29,8 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// The same for a part of the console: a GoCD server that did take it would get it twice.
 const CONSOLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Files of the agent's identity, relative to its working directory.
+/// The registration token, relative to the agent's working directory. Never moved.
 const TOKEN: &str = "config/token";
-const COOKIE: &str = "config/cookie";
 
 /// A call that did not work.
 #[derive(Debug, Error)]
@@ -54,6 +59,15 @@ pub enum ConsoleAnswer {
     Behind { length: u64 },
 }
 
+/// Where calls have their cookie from, which the agent may renew while the job runs.
+#[derive(Clone, Debug)]
+pub enum CookieSource {
+    /// The job's folder: a runner knows nothing of the state of the agent that looks after it.
+    Job(JobFolder),
+    /// The agent itself.
+    Agent(watch::Receiver<Option<Secret>>),
+}
+
 /// The server as one job sees it.
 #[derive(Clone)]
 pub struct JobServer {
@@ -63,6 +77,7 @@ pub struct JobServer {
     job: JobIdentifier,
     /// The agent's working directory.
     root: PathBuf,
+    cookies: CookieSource,
 }
 
 // === impl CallError ===
@@ -112,14 +127,15 @@ fn in_gocds_words(status: StatusCode) -> String {
 // === impl JobServer ===
 
 impl JobServer {
-    /// `root` is the agent's working directory, where token and cookie are read at each call: the
-    /// agent may renew them while the job runs.
+    /// `root` is the agent's working directory, where the token is read at each call: the agent may
+    /// renew it while the job runs.
     pub fn new(
         client: reqwest::Client,
         connection: ServerConnection,
         runtime_info: AgentRuntimeInfo,
         job: JobIdentifier,
         root: impl Into<PathBuf>,
+        cookies: CookieSource,
     ) -> Self {
         Self {
             client,
@@ -127,6 +143,7 @@ impl JobServer {
             runtime_info,
             job,
             root: root.into(),
+            cookies,
         }
     }
 
@@ -316,17 +333,14 @@ impl JobServer {
     }
 
     pub(super) fn cookie(&self) -> Option<Secret> {
-        self.read_identity(COOKIE)
+        match &self.cookies {
+            CookieSource::Job(folder) => read_secret(&folder.cookie()),
+            CookieSource::Agent(cookie) => cookie.borrow().clone(),
+        }
     }
 
     pub(super) fn token(&self) -> Secret {
-        self.read_identity(TOKEN).unwrap_or_default()
-    }
-
-    fn read_identity(&self, name: &str) -> Option<Secret> {
-        let text = std::fs::read_to_string(self.root.join(name)).ok()?;
-        let text = text.trim();
-        (!text.is_empty()).then(|| Secret::from(text))
+        read_secret(&self.root.join(TOKEN)).unwrap_or_default()
     }
 
     fn usable_space(&self) -> i64 {
@@ -341,6 +355,12 @@ impl JobServer {
             .and_then(|bytes| i64::try_from(bytes).ok())
             .unwrap_or(self.runtime_info.usable_space)
     }
+}
+
+fn read_secret(path: &Path) -> Option<Secret> {
+    let text = fs::read_to_string(path).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| Secret::from(text))
 }
 
 fn sensitive(token: &Secret) -> reqwest::header::HeaderValue {

@@ -17,6 +17,7 @@ use crate::{
     fake_server::registered_session,
     job::{
         channel::ServerConnection,
+        server::CookieSource,
         spool::{Disk, SpoolWriter, Whose},
     },
 };
@@ -138,6 +139,7 @@ impl Setup {
             AgentRuntimeInfo::default(),
             JobIdentifier::default(),
             folder.path(),
+            CookieSource::Agent(session.cookies()),
         );
         let spool = SpoolWriter::open(&folder.path().join("console")).unwrap();
         Self {

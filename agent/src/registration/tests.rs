@@ -10,6 +10,7 @@ use crate::{
     fake_server::{FakeServer, UUID, quick, session},
     lifecycle::{Effect, Lifecycle, State},
     remoting::Session,
+    state::Place,
 };
 
 const PROPERTIES: &str =
@@ -165,6 +166,7 @@ async fn elastic_session(url: &str) -> (tempfile::TempDir, Session) {
         plain.settings.clone(),
         template,
         connection,
+        Place::of(&plain.workdir, None),
     );
     (folder, elastic.unwrap())
 }

@@ -1,6 +1,7 @@
 //! What the agent's loops share: the connection of the moment, and who they are on it.
 
 use std::{
+    fs,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,10 +11,17 @@ use journeyman_host::{
     lifeline::Lifeline, workdir::WorkDir,
 };
 use journeyman_protocol::{agent::AgentRuntimeInfo, launcher::Contact, secret::Secret};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{client::RemotingClient, error::CallError};
-use crate::{job::channel::ServerConnection, lifecycle::State};
+use crate::{
+    job::{channel::ServerConnection, folder::JobFolder},
+    lifecycle::State,
+    state::{AgentState, Place},
+};
 
 /// A secure address that nobody has answered on for this long, and so often, is given up for the
 /// configured one.
@@ -27,6 +35,8 @@ pub struct Session {
     pub settings: ConnectionSettings,
     template: AgentRuntimeInfo,
     now: Mutex<Now>,
+    place: Place,
+    cookie: watch::Sender<Option<Secret>>,
     reconnected: Notify,
     health: Arc<Health>,
     lifeline: Option<Arc<Lifeline>>,
@@ -43,7 +53,6 @@ struct Now {
     connection: Connection,
     remoting: Arc<RemotingClient>,
     token: Option<Secret>,
-    cookie: Option<Secret>,
     unanswered: Option<Unanswered>,
 }
 
@@ -56,16 +65,18 @@ struct Unanswered {
 
 impl Session {
     /// A session over `connection`. `template` is what the agent tells about itself, but for what
-    /// changes; token and cookie come from their files.
+    /// changes; the token comes from its file, and the cookie from the agent's own state in `place`.
     ///
     /// # Errors
-    /// A file of the identity cannot be read.
+    /// A file of the identity or the state cannot be read.
     pub fn new(
         workdir: WorkDir,
         settings: ConnectionSettings,
         template: AgentRuntimeInfo,
         connection: Connection,
+        place: Place,
     ) -> Result<Self, FileError> {
+        let state = place.load()?;
         let now = Now {
             remoting: remoting_over(
                 &connection,
@@ -74,7 +85,6 @@ impl Session {
             ),
             connection,
             token: identity::token(&workdir)?,
-            cookie: identity::cookie(&workdir)?,
             unanswered: None,
         };
         Ok(Self {
@@ -82,6 +92,8 @@ impl Session {
             settings,
             template,
             now: Mutex::new(now),
+            place,
+            cookie: watch::Sender::new(state.cookie),
             reconnected: Notify::new(),
             health: Arc::default(),
             lifeline: None,
@@ -159,16 +171,30 @@ impl Session {
     }
 
     pub fn cookie(&self) -> Option<Secret> {
-        self.now().cookie.clone()
+        self.cookie.borrow().clone()
     }
 
-    /// Keeps the cookie, on disk first: a job runner reads it there.
+    /// The cookie of the moment, for who works on when this one is replaced.
+    pub fn cookies(&self) -> watch::Receiver<Option<Secret>> {
+        self.cookie.subscribe()
+    }
+
+    /// Keeps the cookie, on disk first, and gives it to the job runners.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The agent's state cannot be written.
     pub fn keep_cookie(&self, cookie: Secret) -> Result<(), FileError> {
-        identity::save_cookie(&self.workdir, &cookie)?;
-        self.now().cookie = Some(cookie);
+        self.place.save(&AgentState {
+            cookie: Some(cookie.clone()),
+        })?;
+        for job in fs::read_dir(self.workdir.jobs())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            JobFolder::new(job.path()).give_cookie(&cookie);
+        }
+        self.cookie.send_replace(Some(cookie));
         Ok(())
     }
 

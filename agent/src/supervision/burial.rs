@@ -23,7 +23,7 @@ use crate::{
         folder::JobFolder,
         journal::{self, Event as JournalEvent, JournalReadError, JournalState, JournalWriter},
         leftovers::Leftovers,
-        server::JobServer,
+        server::{CookieSource, JobServer},
         spool::{Disk, Overflow, SpoolError, SpoolWriter, Whose},
         streaming::{ConsoleSender, LAST_PATIENCE},
     },
@@ -58,7 +58,8 @@ pub(super) fn read_journal(folder: &JobFolder) -> Journal {
         Err(error) => {
             let damage = Some(error.to_string());
             let state = match error {
-                JournalReadError::Corrupt { state, .. } => *state,
+                JournalReadError::Corrupt { state, .. }
+                | JournalReadError::Format { state, .. } => *state,
                 JournalReadError::Read { .. } => JournalState::default(),
             };
             Journal { state, damage }
@@ -141,6 +142,7 @@ async fn bury(
         session.runtime_info(&lifecycle.state()),
         run.job.clone(),
         session.workdir.root(),
+        CookieSource::Agent(session.cookies()),
     );
     // Not being able to note it costs a repetition after another crash, nothing more.
     let mut notes = JournalWriter::open(&run.folder.journal())
@@ -285,6 +287,8 @@ pub(super) fn dispose(session: &Session, folder: &JobFolder, keep: bool) {
 
 fn set_aside(refused: &Path, folder: &Path) -> std::io::Result<PathBuf> {
     fs::create_dir_all(refused)?;
+    // Nobody needs it any more, and it must not lie there.
+    let _ = fs::remove_file(JobFolder::new(folder).cookie());
     let mut name = std::ffi::OsString::from("job-");
     name.push(folder.file_name().unwrap_or_default());
     let aside = refused.join(name);

@@ -97,7 +97,8 @@ fn report(folder: &JobFolder, lifecycle: &Lifecycle, line: &str) {
             });
         }
         Err(error) => {
-            tracing::warn!(%error, "A message of the job runner cannot be read");
+            // Of a runner of another release, for example.
+            tracing::warn!(%error, "A message of the job runner is not understood, and skipped");
         }
     }
 }

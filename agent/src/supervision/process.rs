@@ -41,6 +41,7 @@ use crate::{
     registration::renew_certificates,
     remoting::{Session, usable_space},
     settings::{BackOff, Settings},
+    state::{Place, ReleaseName},
     status_api,
 };
 
@@ -61,6 +62,8 @@ pub struct AgentOptions {
     pub bootstrapper_version: String,
     /// For the log.
     pub launcher_version: Option<String>,
+    /// The installed release that this is, if it is one; each keeps its own state.
+    pub release: Option<ReleaseName>,
 }
 
 /// Why an agent has ended.
@@ -120,6 +123,7 @@ pub async fn run(options: AgentOptions) -> Result<Ending, StartError> {
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
+        release = options.release.as_ref().map(ReleaseName::as_str),
         launcher = options.launcher_version,
         bootstrapper = options.bootstrapper_version,
         server = options.connection.base_url(),
@@ -128,12 +132,13 @@ pub async fn run(options: AgentOptions) -> Result<Ending, StartError> {
     );
     let settings = Arc::new(Settings::from_properties(&Properties::of_process()));
     let template = describe(&workdir, &options)?;
+    let place = Place::of(&workdir, options.release.as_ref());
     tokio::select! {
         () = parent_dies => {
             tracing::warn!("The launcher has died; leaving a running job to the next agent");
             Ok(Ending::ParentDied)
         }
-        result = live(workdir, options.connection, template, settings, lifeline.clone(), &mut stops) => {
+        result = live(workdir, place, options.connection, template, settings, lifeline.clone(), &mut stops) => {
             result?;
             tracing::info!("Agent stopped");
             Ok(Ending::Stopped)
@@ -143,6 +148,7 @@ pub async fn run(options: AgentOptions) -> Result<Ending, StartError> {
 
 async fn live(
     workdir: WorkDir,
+    place: Place,
     connection_settings: ConnectionSettings,
     template: AgentRuntimeInfo,
     settings: Arc<Settings>,
@@ -153,7 +159,7 @@ async fn live(
         connection = connect(&workdir, &connection_settings, &settings, lifeline.as_deref()) => connection?,
         () = stops.requested() => return Ok(()),
     };
-    let session = Session::new(workdir, connection_settings, template, connection)?;
+    let session = Session::new(workdir, connection_settings, template, connection, place)?;
     let session = Arc::new(session.heard_on(lifeline));
     let mut found = recovery::find(&session);
     let start = match (session.token(), session.cookie()) {

@@ -36,6 +36,9 @@ pub(super) fn find(session: &Session) -> Vec<Run> {
         let folder = JobFolder::new(Path::new(JOBS).join(entry.file_name()));
         if is_alive(&folder) {
             if let Some(run) = identify_living(&folder) {
+                if let Some(cookie) = session.cookie() {
+                    folder.give_cookie(&cookie);
+                }
                 tracing::info!(job = run.job.locator(), folder = %folder.path().display(), "Found a running job; taking it over");
                 living.push(run);
             }
@@ -58,7 +61,11 @@ pub(super) fn is_alive(folder: &JobFolder) -> bool {
 fn identify_living(folder: &JobFolder) -> Option<Run> {
     let mut waited = Duration::ZERO;
     loop {
-        if let Some(started) = read_journal(folder).state.started {
+        let journal = read_journal(folder);
+        if let Some(started) = journal.state.started {
+            if let Some(damage) = journal.damage {
+                tracing::error!("{damage}; its job is followed to its end");
+            }
             return Some(Run::new(folder.clone(), started.job_identifier));
         }
         if !is_alive(folder) {

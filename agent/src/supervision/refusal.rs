@@ -8,7 +8,7 @@ use journeyman_protocol::{
 
 use super::reporting::report_completed;
 use crate::{
-    job::server::JobServer,
+    job::server::{CookieSource, JobServer},
     lifecycle::{Lifecycle, Run},
     remoting::{Session, refusal::is_unregistered},
 };
@@ -22,6 +22,7 @@ pub(super) async fn refuse(session: &Session, lifecycle: &Lifecycle, run: &Run, 
         session.runtime_info(&lifecycle.state()),
         run.job.clone(),
         session.workdir.root(),
+        CookieSource::Agent(session.cookies()),
     );
     let now = jiff::Zoned::now().time();
     let line = format_line(Tag::Err, now, &format!("[go] {reason}"));

@@ -57,6 +57,9 @@ pub(super) async fn start(
         folder: folder.path().display().to_string(),
         source,
     })?;
+    if let Some(cookie) = &input.runtime_info.cookie {
+        JobFolder::new(workdir.root().join(folder.path())).give_cookie(cookie);
+    }
     let mut command = Command::new(OWN_PROGRAM);
     command
         .arg0("journeyman-agent")

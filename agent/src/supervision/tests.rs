@@ -18,7 +18,7 @@ use crate::{
     job::{
         channel::{Phase, RunnerStatus},
         folder::JobFolder,
-        journal::{Event, JournalWriter, Started},
+        journal::{Event, FORMAT, JournalWriter, Started},
     },
     lifecycle::{Lifecycle, Run, State},
     remoting::Session,
@@ -44,6 +44,7 @@ fn dead_job(session: &Session, events: &[Event], console: &[u8]) -> Run {
     let mut journal = JournalWriter::open(&folder.journal()).unwrap();
     journal
         .append(&Event::Started(Box::new(Started {
+            format: FORMAT,
             at: "2026-01-02T03:04:05Z".parse().unwrap(),
             pid: 1,
             job_identifier: job(),
@@ -113,6 +114,25 @@ async fn a_job_that_lacks_only_its_report_keeps_its_result() {
     assert!(server.calls("console.log").is_empty());
     let reports = server.calls("report_completed");
     assert_eq!(result_in(&reports[0].body), "Passed");
+}
+
+#[tokio::test]
+async fn a_job_whose_journal_is_of_a_later_format_is_ended_like_any_other() {
+    let server = FakeServer::start().await;
+    let (_folder, session) = registered_session(&server.url).await;
+    let run = dead_job(&session, &[], b"one\n");
+    run.folder.give_cookie(&session.cookie().unwrap());
+    let journal = fs::read_to_string(run.folder.journal()).unwrap();
+    let later = journal.replace(r#""format":1"#, r#""format":2"#) + "[]\n";
+    assert_ne!(later, journal);
+    fs::write(run.folder.journal(), later).unwrap();
+    conclude_job(&session, &run).await;
+    let reports = server.calls("report_completed");
+    assert_eq!(result_in(&reports[0].body), "Failed");
+    assert!(!run.folder.path().exists());
+    let aside = JobFolder::new(session.workdir.refused().join("job-1234-00000000"));
+    assert!(aside.journal().exists());
+    assert!(!aside.cookie().exists(), "a secret is left behind");
 }
 
 #[tokio::test]

@@ -32,9 +32,9 @@ use super::{
     console::{Charset, Console, LONGEST_LINE},
     containment::{Children, make_group_of_job, remove_group_of_job},
     folder::JobFolder,
-    journal::{Event, JournalWriteError, JournalWriter, Started},
+    journal::{self, Event, JournalWriteError, JournalWriter, Started},
     masking::Masks,
-    server::JobServer,
+    server::{CookieSource, JobServer},
     spool::{SpoolError, SpoolWriter},
     streaming::{ConsoleSender, Streaming},
 };
@@ -112,7 +112,7 @@ fn set_up_and_run(folder: &Path, input: RunnerInput) -> Result<(), SetUpError> {
         .build()
         .map_err(system("start"))?;
     // Before the first thread: the client is made in a way that wants that.
-    let server = runtime.block_on(connect(&workdir, &input))?;
+    let server = runtime.block_on(connect(&workdir, &folder, &input))?;
     make_group_of_job();
     let children = Children::default();
     children
@@ -204,6 +204,7 @@ fn started(input: &RunnerInput) -> Started {
     let mut runtime_info = input.runtime_info.clone();
     runtime_info.cookie = None;
     Started {
+        format: journal::FORMAT,
         at: Timestamp::now(),
         pid: i32::try_from(std::process::id()).unwrap_or_default(),
         job_identifier: input.work.assignment.job_identifier.clone(),
@@ -213,7 +214,11 @@ fn started(input: &RunnerInput) -> Started {
     }
 }
 
-async fn connect(workdir: &WorkDir, input: &RunnerInput) -> Result<JobServer, SetUpError> {
+async fn connect(
+    workdir: &WorkDir,
+    folder: &JobFolder,
+    input: &RunnerInput,
+) -> Result<JobServer, SetUpError> {
     #[derive(Parser)]
     struct Words {
         #[command(flatten)]
@@ -231,6 +236,7 @@ async fn connect(workdir: &WorkDir, input: &RunnerInput) -> Result<JobServer, Se
         input.runtime_info.clone(),
         input.work.assignment.job_identifier.clone(),
         PathBuf::from(workdir.root()),
+        CookieSource::Job(folder.clone()),
     ))
 }
 
