@@ -1,127 +1,133 @@
-//! The launcher on disk: unpacked when it is missing or damaged, copied for each start.
+//! The launcher on disk: replaced when it is missing or damaged, copied for each start.
 
 use std::{
     ffi::OsString,
-    fs::{self, File, Permissions},
+    fs::{self, File, Permissions, TryLockError},
     io,
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
-use crate::{Log, manifest::Manifest, payload, signals};
+use crate::{Log, good, manifest::Manifest, signals};
 
 /// The launcher that is started; it may replace this file while it runs.
-const LAUNCHER: &str = "journeyman-launcher";
-/// Where a launcher goes that cannot be used.
-const SET_ASIDE: &str = "journeyman-launcher.corrupt";
+pub(crate) const LAUNCHER: &str = "journeyman-launcher";
 /// Temporary files; also the launcher's.
 const DATA: &str = "data";
 const COPY_PREFIX: &str = "launcher-";
 
-/// A launcher that runs. Its standard input is held open: when this process dies, it reads the
-/// end of file there and ends too.
+/// The copy of a launcher that is started, or was: it goes when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) child: Child,
+pub(crate) struct Launcher {
     pub(crate) manifest: Manifest,
-    /// Says to another bootstrapper in this folder that the copy is in use. Goes before the file.
-    _lock: File,
-    _copy: TempPath,
+    /// Its lock says to another bootstrapper in this folder that the copy is in use. Goes before
+    /// the path.
+    pub(crate) file: File,
+    path: TempPath,
 }
 
-/// Starts a copy of the launcher in `folder`, with the arguments of its manifest and then
-/// `arguments`.
+/// Copies the launcher in `folder`. One that is missing or cannot be used is replaced first.
 ///
 /// # Errors
-/// When files cannot be written or the launcher cannot be started. Trying again may help.
-pub(crate) fn start(folder: &Path, arguments: &[OsString], log: &mut Log) -> io::Result<Running> {
-    let launcher = folder.join(LAUNCHER);
-    if !launcher.exists() {
-        unpack(folder)?;
-        log.info("unpacked the launcher this bootstrapper carries");
-    }
-    let (mut file, mut copy) = copy(folder)?;
-    let manifest = match Manifest::of(&mut file) {
-        Ok(manifest) => manifest,
-        Err(reason) => {
-            let aside = folder.join(SET_ASIDE);
-            fs::rename(&launcher, &aside)?;
-            log.error(&format!(
-                "cannot use the launcher {}: {reason}. It was set aside as {}, and the launcher \
-                 this bootstrapper carries is used",
-                launcher.display(),
-                aside.display()
-            ));
-            unpack(folder)?;
-            (file, copy) = self::copy(folder)?;
-            Manifest::of(&mut file)
-                .map_err(|reason| io::Error::other(format!("the carried launcher: {reason}")))?
+/// When files cannot be written. Trying again may help.
+pub(crate) fn take(folder: &Path, log: &mut Log) -> io::Result<Launcher> {
+    let original = folder.join(LAUNCHER);
+    if original.exists() {
+        match copy(folder)? {
+            Ok(launcher) => return Ok(launcher),
+            Err(reason) => log.error(&format!(
+                "cannot use the launcher {}: {reason}",
+                original.display()
+            )),
         }
-    };
-    let mut command = Command::new(&copy);
-    command
-        .args(&manifest.args)
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        // A terminal's Ctrl-C is for the bootstrapper alone, which passes it on once.
-        .process_group(0);
-    signals::give_back(&mut command);
-    Ok(Running {
-        child: command.spawn()?,
-        manifest,
-        _lock: file,
-        _copy: copy,
-    })
+    }
+    good::put_in_place(folder, log)?;
+    copy(folder)?.map_err(|reason| io::Error::other(format!("{}: {reason}", original.display())))
 }
 
-/// Removes the copies that earlier bootstrappers left behind when they were killed.
+impl Launcher {
+    /// Starts it with the arguments of its manifest and then `arguments`. Its standard input is
+    /// held open by the [`Child`]: when this process dies, it reads the end of file there and ends
+    /// too.
+    ///
+    /// # Errors
+    /// When the operating system cannot execute it.
+    pub(crate) fn start(&self, folder: &Path, arguments: &[OsString]) -> io::Result<Child> {
+        let mut command = Command::new(&self.path);
+        command
+            .args(&self.manifest.args)
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            // A terminal's Ctrl-C is for the bootstrapper alone, which passes it on once.
+            .process_group(0);
+        signals::give_back(&mut command);
+        command.spawn()
+    }
+
+    /// Whether no other bootstrapper has a launcher in `folder`: then what happens to this one is
+    /// its own doing.
+    pub(crate) fn is_alone(&self, folder: &Path) -> bool {
+        !named(&folder.join(DATA), COPY_PREFIX)
+            .filter(|path| *path != *self.path)
+            .any(|path| {
+                File::open(path)
+                    .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+            })
+    }
+}
+
+/// Removes what earlier bootstrappers left behind when they were killed.
 pub(crate) fn clean_up(folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder.join(DATA)) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if !entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(COPY_PREFIX.as_bytes())
-        {
-            continue;
-        }
+    let left = named(&folder.join(DATA), COPY_PREFIX).chain(named(folder, good::PART_PREFIX));
+    for path in left {
         // One that is locked belongs to a bootstrapper that lives.
-        if File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
-            let _ = fs::remove_file(entry.path());
+        if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(path);
         }
     }
 }
 
-fn unpack(folder: &Path) -> io::Result<()> {
-    let bytes = payload::read(Path::new("/proc/self/exe"))?;
-    let mut file = NamedTempFile::new_in(folder)?;
-    io::Write::write_all(&mut file, &bytes)?;
-    file.as_file()
-        .set_permissions(Permissions::from_mode(0o755))?;
-    file.as_file().sync_all()?;
-    file.persist(folder.join(LAUNCHER))?;
-    Ok(())
+/// The files in a folder whose names begin so.
+fn named(folder: &Path, prefix: &'static str) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| {
+            let name = entry.file_name();
+            name.as_encoded_bytes().starts_with(prefix.as_bytes())
+        })
+        .map(|entry| entry.path())
 }
 
-fn copy(folder: &Path) -> io::Result<(File, TempPath)> {
+/// Copies the launcher; says why when it is no launcher that can be used.
+fn copy(folder: &Path) -> io::Result<Result<Launcher, String>> {
     let data = folder.join(DATA);
     fs::create_dir_all(&data)?;
     let mut copy = tempfile::Builder::new()
         .prefix(COPY_PREFIX)
         .permissions(Permissions::from_mode(0o700))
         .tempfile_in(&data)?;
-    io::copy(&mut File::open(folder.join(LAUNCHER))?, &mut copy)?;
+    let copied = File::open(folder.join(LAUNCHER))
+        .and_then(|mut original| io::copy(&mut original, copy.as_file_mut()));
+    if let Err(error) = copied {
+        return if good::checksum_in(folder, LAUNCHER).is_none() {
+            Ok(Err(format!("it cannot be read: {error}")))
+        } else {
+            Err(error)
+        };
+    }
     // A file that is open for writing cannot be executed.
     let path = copy.into_temp_path();
-    let file = File::open(&path)?;
+    let mut file = File::open(&path)?;
     file.try_lock()?;
-    Ok((file, path))
+    Ok(Manifest::of(&mut file).map(|manifest| Launcher {
+        manifest,
+        file,
+        path,
+    }))
 }
 
 #[cfg(test)]
@@ -150,14 +156,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         install(folder.path(), "echo \"$0 $*\" > said");
         let mut log = Log::new(&folder.path().join("log"));
-        let mut running = start(folder.path(), &["three".into()], &mut log).unwrap();
-        running.child.wait().unwrap();
+        let launcher = take(folder.path(), &mut log).unwrap();
+        let mut child = launcher.start(folder.path(), &["three".into()]).unwrap();
+        child.wait().unwrap();
         let said = fs::read_to_string(folder.path().join("said")).unwrap();
         assert!(said.contains("/data/launcher-"), "{said}");
         assert!(said.ends_with(" one two three\n"), "{said}");
-        assert_eq!(running.manifest.give_up, [64]);
+        assert_eq!(launcher.manifest.give_up, [64]);
         assert_eq!(copies(folder.path()), 1);
-        drop(running);
+        drop(launcher);
         assert_eq!(copies(folder.path()), 0);
     }
 
@@ -170,12 +177,13 @@ mod tests {
         );
         let _signals = signals::Signals::take().unwrap();
         let mut log = Log::new(&folder.path().join("log"));
-        let mut running = start(folder.path(), &[], &mut log).unwrap();
+        let launcher = take(folder.path(), &mut log).unwrap();
+        let mut child = launcher.start(folder.path(), &[]).unwrap();
         while !folder.path().join("ready").exists() {
             std::thread::yield_now();
         }
-        signals::ask_to_stop(running.child.id(), false).unwrap();
-        assert_eq!(running.child.wait().unwrap().code(), Some(7));
+        signals::ask_to_stop(child.id(), false).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7));
     }
 
     #[test]
@@ -183,18 +191,41 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         install(folder.path(), "cat > /dev/null");
         let mut log = Log::new(&folder.path().join("log"));
-        let mut running = start(folder.path(), &[], &mut log).unwrap();
+        let launcher = take(folder.path(), &mut log).unwrap();
+        let mut child = launcher.start(folder.path(), &[]).unwrap();
         fs::write(folder.path().join("data/launcher-left"), "").unwrap();
         fs::write(folder.path().join("data/something-else"), "").unwrap();
+        fs::write(folder.path().join(".journeyman-bootstrapper-left"), "").unwrap();
         clean_up(folder.path());
         assert_eq!(copies(folder.path()), 2);
+        assert!(!folder.path().join(".journeyman-bootstrapper-left").exists());
         // The end of file on its standard input ends it.
-        drop(running.child.stdin.take());
-        assert!(running.child.wait().unwrap().success());
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
     }
 
     #[test]
-    fn a_damaged_launcher_is_set_aside() {
+    fn another_bootstrappers_launcher_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        install(folder.path(), "");
+        let mut log = Log::new(&folder.path().join("log"));
+        let launcher = take(folder.path(), &mut log).unwrap();
+        fs::write(folder.path().join("data/launcher-left"), "").unwrap();
+        assert!(launcher.is_alone(folder.path()));
+        let _other = take(folder.path(), &mut log).unwrap();
+        assert!(!launcher.is_alone(folder.path()));
+    }
+
+    #[test]
+    fn a_launcher_that_cannot_be_read_is_one_that_cannot_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(LAUNCHER)).unwrap();
+        let reason = copy(folder.path()).unwrap().unwrap_err();
+        assert!(reason.contains("cannot be read"), "{reason}");
+    }
+
+    #[test]
+    fn a_damaged_launcher_is_not_started() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(
             folder.path().join(LAUNCHER),
@@ -203,9 +234,8 @@ mod tests {
         .unwrap();
         let log_path = folder.path().join("log");
         // A test executable carries no launcher to go on with, and says so.
-        let error = start(folder.path(), &[], &mut Log::new(&log_path)).unwrap_err();
+        let error = take(folder.path(), &mut Log::new(&log_path)).unwrap_err();
         assert!(error.to_string().contains("carries no launcher"), "{error}");
-        assert!(folder.path().join(SET_ASIDE).exists());
         assert!(fs::read_to_string(log_path).unwrap().contains("cut off"));
     }
 }

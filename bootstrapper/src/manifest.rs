@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{Read, Seek, SeekFrom},
     str,
+    time::Duration,
 };
 
 use crate::VERSION;
@@ -16,9 +17,11 @@ const MAGIC: &[u8; 8] = b"JMLNCHR1";
 const TRAILER: u64 = 16;
 /// A manifest is a few lines; more means that the file is not what it says.
 const LARGEST: u64 = 64 * 1024;
+/// A launcher that lives this long has worked, unless its manifest says otherwise.
+const WELL_AFTER: Duration = Duration::from_secs(60);
 
 /// How to start a launcher and what its exit codes mean.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
     /// For people, in the log.
     pub(crate) version: String,
@@ -30,6 +33,24 @@ pub(crate) struct Manifest {
     pub(crate) give_up: Vec<i32>,
     /// Exit codes that mean: all that was asked for is done, for example help was shown.
     pub(crate) done: Vec<i32>,
+    /// Exit codes that mean: I am fine, whatever it was that ended; start me again.
+    pub(crate) worked: Vec<i32>,
+    /// A launcher that lives this long has worked.
+    pub(crate) well_after: Duration,
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self {
+            version: String::new(),
+            args: Vec::new(),
+            relaunch_at_once: Vec::new(),
+            give_up: Vec::new(),
+            done: Vec::new(),
+            worked: Vec::new(),
+            well_after: WELL_AFTER,
+        }
+    }
 }
 
 impl Manifest {
@@ -88,6 +109,13 @@ impl Manifest {
                 "relaunch-at-once" => manifest.relaunch_at_once = codes(value)?,
                 "give-up" => manifest.give_up = codes(value)?,
                 "done" => manifest.done = codes(value)?,
+                "worked" => manifest.worked = codes(value)?,
+                "well-after-ms" => {
+                    manifest.well_after = value
+                        .parse()
+                        .map(Duration::from_millis)
+                        .map_err(|_| format!("its manifest has a time {value:?}"))?;
+                }
                 _ => {}
             }
         }
@@ -134,7 +162,8 @@ mod tests {
     fn a_manifest_says_how_to_start_and_what_codes_mean() {
         let manifest = read(
             "format: 1\nversion: 0.1.0\nargs: run --bootstrapper-version {bootstrapper_version}\n\
-             relaunch-at-once: 60\nnew-key: ignored\ngive-up: 64 73\ndone: 80\n",
+             relaunch-at-once: 60\nnew-key: ignored\ngive-up: 64 73\ndone: 80\nworked: 61\n\
+             well-after-ms: 1500\n",
         );
         assert_eq!(
             manifest.unwrap(),
@@ -146,6 +175,19 @@ mod tests {
                 relaunch_at_once: vec![60],
                 give_up: vec![64, 73],
                 done: vec![80],
+                worked: vec![61],
+                well_after: Duration::from_millis(1500),
+            }
+        );
+    }
+
+    #[test]
+    fn a_manifest_from_before_a_key_was_known_has_its_default() {
+        assert_eq!(
+            read("format: 1\n").unwrap(),
+            Manifest {
+                well_after: Duration::from_secs(60),
+                ..Manifest::default()
             }
         );
     }
@@ -163,6 +205,7 @@ mod tests {
             (Manifest::of(&mut file("format: 1", 4000, MAGIC)), "length"),
             (read("format: 2\n"), "knows only 1"),
             (read("format: 1\ngive-up: many\n"), "exit code"),
+            (read("format: 1\nwell-after-ms: -1\n"), "time"),
             (read(""), "format"),
         ] {
             let error = error.unwrap_err();

@@ -64,6 +64,16 @@ impl Signals {
         Ok(self.pending()?.unwrap_or(Event::Timeout))
     }
 
+    /// Whether somebody has asked to stop, beside what [`Self::next`] has told.
+    pub(crate) fn stop_waits(&self) -> io::Result<bool> {
+        while let Some(event) = self.pending()? {
+            if event == Event::Stop {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn pending(&self) -> io::Result<Option<Event>> {
         let signal = self.descriptor.read_signal()?;
         Ok(signal.map(|signal| {

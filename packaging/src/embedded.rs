@@ -15,6 +15,7 @@ pub fn launcher_file(executable: &[u8], build: &Build) -> Vec<u8> {
          build: {}\n\
          args: run --lifeline --bootstrapper-version {{bootstrapper_version}}\n\
          relaunch-at-once: 60\n\
+         worked: 61\n\
          give-up: 64 73\n\
          done: 80\n",
         build.version, build.number
@@ -60,6 +61,7 @@ mod tests {
         let manifest = std::str::from_utf8(&rest[rest.len() - length..]).unwrap();
         assert!(manifest.starts_with("format: 1\n"), "{manifest}");
         assert!(manifest.contains("\nbuild: 17\n"), "{manifest}");
+        assert!(manifest.contains("\nworked: 61\n"), "{manifest}");
         assert_eq!(&rest[..rest.len() - length], b"ELF");
     }
 
