@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::{Router, routing::post};
 
-pub use authentication::authenticate;
+pub use authentication::{authenticate, identify};
 pub use calls::Polls;
 
 use crate::App;
