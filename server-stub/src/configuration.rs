@@ -69,7 +69,8 @@ pub struct ServeArguments {
     )]
     pub auto_register_key_file: Option<PathBuf>,
 
-    /// Folder with the packages offered to agents. Default: `releases` in the data folder.
+    /// Folder with packages that are offered to all agents, also when they are replaced there by older
+    /// ones. Default: `releases` in the data folder.
     #[arg(long, env = "JOURNEYMAN_RELEASES", value_name = "DIR")]
     pub releases: Option<PathBuf>,
 
@@ -231,6 +232,16 @@ impl Paths {
             .join("blobs")
             .join("artifacts")
             .join(build_id.to_string())
+    }
+
+    /// Packages of releases, by checksum.
+    pub fn packages(&self) -> PathBuf {
+        self.data.join("blobs").join("packages")
+    }
+
+    /// The package with a checksum.
+    pub fn package(&self, sha256: &str) -> PathBuf {
+        self.packages().join(sha256)
     }
 
     /// Uploads on their way; emptied at start.

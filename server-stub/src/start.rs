@@ -27,7 +27,7 @@ use crate::{
     listening::{self, BindError, Listener, STOP_GRACE},
     pipelines::repositories,
     registration::Keys,
-    releases::Releases,
+    releases::{self, Releases},
     remoting::Polls,
     router, scheduling,
     trust::{self, Trust, TrustError},
@@ -76,6 +76,8 @@ pub enum StartError {
     Socket(#[source] io::Error),
     #[error(transparent)]
     Write(#[from] durable::WriteError),
+    #[error(transparent)]
+    Releases(#[from] releases::store::StoreError),
 }
 
 /// A server that runs.
@@ -153,7 +155,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     };
     let app = Arc::new(App {
         consoles: Consoles::new(paths.consoles()),
-        releases: Releases::new(paths.releases.clone()),
+        releases: Releases::default(),
         configuration,
         paths,
         database,
@@ -168,6 +170,8 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
     });
+    releases::store::tidy(&app).await?;
+    releases::folder::refresh(&app).await?;
     let routes = router::router(Arc::clone(&app));
     for listener in [
         Listener {

@@ -3,43 +3,59 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
-    extract::{Path, State},
+    Extension, Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State},
     response::Response,
     routing::{get, post},
 };
-use http::{HeaderMap, StatusCode};
-use journeyman_protocol::release::{Answer, Component, MachineReport, Release};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use journeyman_protocol::{
+    release::Answer,
+    remoting::{AUTHORIZATION, X_AGENT_GUID},
+};
 
-use crate::{App, answer::Refusal, download};
+use super::{answer, folder, report};
+use crate::{App, answer::Refusal, body_limit::hear_out, download, listening::Peer, remoting};
 
-/// Routes under `/go`. Like GoCD's downloads of the agent they need no authentication.
+/// Bytes of a report at most.
+const LARGEST_REPORT: usize = 256 * 1024;
+
+/// Routes under `/go`. Like GoCD's downloads of the agent the packages need no authentication.
 pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/admin/journeyman/release", post(release))
         .route("/admin/journeyman/packages/{sha256}", get(package))
+        .layer(DefaultBodyLimit::max(LARGEST_REPORT))
+        .layer(axum::middleware::from_fn(hear_out))
 }
 
 async fn release(
     State(app): State<Arc<App>>,
-    Json(MachineReport { platform, .. }): Json<MachineReport>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Json<Answer>, Refusal> {
-    let find = move || {
-        let launcher = app.releases.find(Component::Launcher, &platform)?;
-        let agent = app.releases.find(Component::Agent, &platform)?;
-        Ok::<_, super::PackageError>(launcher.zip(agent))
+    // Who says who it is must be it; who says nothing hears what everybody may hear.
+    let named = headers.contains_key(X_AGENT_GUID) || headers.contains_key(AUTHORIZATION);
+    let agent = if named {
+        remoting::identify(&app, &peer, &headers).await?
+    } else {
+        None
     };
-    let found = tokio::task::spawn_blocking(find)
-        .await
-        .map_err(|error| Refusal::internal("read the releases", &error))?
-        .map_err(|error| Refusal::internal("read the releases", &error))?;
-    let release = found.map(|(launcher, agent)| Release {
-        launcher,
-        agent,
-        bootstrapper: None,
-        downgrade: false,
-    });
-    Ok(Json(Answer { release }))
+    let (report, bad) = report::parse(&body).map_err(|error| {
+        Refusal::error(
+            StatusCode::BAD_REQUEST,
+            format!("the report of a machine is a JSON object: {error}"),
+        )
+    })?;
+    let uuid = agent.as_ref().map_or("", |agent| agent.uuid.as_str());
+    for bad in bad {
+        let (field, cause) = (bad.field, bad.cause);
+        tracing::warn!(agent = ?uuid, peer = %peer.address, field, cause, "a part of a machine's report cannot be read");
+    }
+    folder::refresh(&app).await?;
+    Ok(Json(answer::answer(&app, agent.as_ref(), &report).await?))
 }
 
 async fn package(
@@ -53,8 +69,15 @@ async fn package(
             "this package is no longer offered: ask for the release again",
         )
     };
-    let path = app.releases.path_of(&sha256).ok_or_else(gone)?;
-    download::send(&path, "application/zstd", &headers)
+    if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(gone());
+    }
+    let path = app.paths.package(&sha256.to_ascii_lowercase());
+    let mut response = download::send(&path, "application/zstd", &headers)
         .await
-        .map_err(|_| gone())
+        .map_err(|_| gone())?;
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{sha256}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
 }
