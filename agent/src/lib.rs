@@ -16,6 +16,7 @@ pub mod settings;
 pub mod state;
 pub mod status_api;
 pub mod supervision;
+pub mod take_over;
 
 #[cfg(test)]
 mod fake_server;

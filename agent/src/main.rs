@@ -1,5 +1,5 @@
-//! `journeyman-agent`: the agent (`run`), its job runner (`run-job`) and the git of machines
-//! without one (`git`).
+//! `journeyman-agent`: the agent (`run`), its job runner (`run-job`), the git of machines without one
+//! (`git`), and what an upgrade calls (`take-over`).
 
 use std::{
     ffi::OsString,
@@ -10,9 +10,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use journeyman_agent::{
-    job::{built_in_git, channel::RunnerInput, leftovers::RUNNER_SUBCOMMAND, runner},
+    job::{built_in_git, channel::RunnerInput, leftovers::RUNNER_SUBCOMMAND, runner, trial},
     state::ReleaseName,
     supervision::{self, AgentOptions, StartError},
+    take_over,
 };
 use journeyman_host::{
     arguments::{self, ConnectionArguments, EXIT_BAD_ARGUMENTS},
@@ -24,6 +25,8 @@ use journeyman_protocol::agent::UNKNOWN_VERSION;
 
 /// Log of the job runners. The agent's own would be rotated under them.
 const JOB_LOG: &str = "go-agent-job.log";
+/// What launchers call; see [`take_over`].
+const TAKE_OVER: &str = "take-over";
 
 #[derive(Parser)]
 #[command(name = "journeyman-agent", version, about)]
@@ -39,6 +42,17 @@ enum Command {
     /// Run one job, given on standard input; started by `run`
     #[command(hide = true)]
     RunJob { folder: PathBuf },
+    /// Become the current release; called by the launcher in the working directory
+    ///
+    /// Tests itself, makes its own state out of a copy of that of the release before, and switches
+    /// the link `current`. If anything fails, nothing has changed.
+    TakeOver {
+        /// The release's folder in releases/, which this program must be in
+        name: ReleaseName,
+    },
+    /// A task of the self-test; started by `take-over`
+    #[command(name = trial::SUBCOMMAND, hide = true)]
+    StandIn,
 }
 
 #[derive(Args)]
@@ -67,9 +81,11 @@ fn main() -> ExitCode {
     {
         return run_git(&own[1..]);
     }
-    let is_runner = own.first().is_some_and(|word| word == RUNNER_SUBCOMMAND);
     // The words of the environment are for the agent only.
-    let words = if is_runner {
+    let is_for_others = |word: &OsString| {
+        [RUNNER_SUBCOMMAND, trial::SUBCOMMAND, TAKE_OVER].contains(&&*word.to_string_lossy())
+    };
+    let words = if own.first().is_some_and(is_for_others) {
         own
     } else {
         arguments::of_process()
@@ -81,6 +97,18 @@ fn main() -> ExitCode {
         Ok(Cli {
             command: Command::RunJob { folder },
         }) => run_job(folder),
+        Ok(Cli {
+            command: Command::TakeOver { name },
+        }) => match take_over::take_over(&name, &mut io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
+        Ok(Cli {
+            command: Command::StandIn,
+        }) => {
+            trial::stand_in(&mut io::stdout().lock());
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             let _ = error.print();
             match error.kind() {

@@ -18,6 +18,7 @@ pub mod runner;
 pub mod server;
 pub mod spool;
 pub mod streaming;
+pub mod trial;
 
 mod artifacts;
 #[cfg(test)]
