@@ -217,9 +217,10 @@ pub(crate) fn content(manifest: &Manifest) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 
-/// Whether a folder holds exactly what the manifest says: a release that was installed before.
+/// Whether a folder holds exactly what the manifest says: a release that was installed before, maybe
+/// by another launcher that could do more with it.
 pub(crate) fn is_intact(folder: &Path, manifest: &Manifest) -> bool {
-    check(manifest, manifest.component).is_ok()
+    check_files(manifest).is_ok()
         && read_manifest(folder).is_ok_and(|installed| installed == *manifest)
         && manifest.files.iter().all(|file| {
             let path = folder.join(&file.path);
@@ -334,6 +335,13 @@ mod tests {
             b"an agent"
         );
         assert!(is_intact(&into, &manifest));
+        // An older launcher installed it; this one could not, but may go back to it.
+        let mut older = manifest.clone();
+        older.protocols.clear();
+        fs::write(into.join(MANIFEST), serde_json::to_vec(&older).unwrap()).unwrap();
+        assert!(is_intact(&into, &older));
+        assert!(!is_intact(&into, &manifest));
+        fs::write(into.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
         fs::write(into.join("journeyman-agent"), "an agenT").unwrap();
         assert!(!is_intact(&into, &manifest));
     }
