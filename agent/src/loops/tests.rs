@@ -192,6 +192,20 @@ async fn our_own_server_holds_the_call() {
 }
 
 #[tokio::test]
+async fn the_first_answer_is_not_held_by_a_server_that_is_known() {
+    let server = FakeServer::start().await;
+    server.be_journeyman(Duration::from_millis(1100));
+    let mut agent = Agent::in_state(&server, State::Idle).await;
+    agent.pings();
+    server.wait_for_calls("ping", 2).await;
+    agent.asks_for_work();
+    let calls = server.wait_for_calls("get_work", 2).await;
+    assert!(!calls[0].headers.contains_key("prefer"));
+    assert_eq!(calls[1].headers["prefer"], "wait=20");
+    assert!(calls[1].at - calls[0].at < Duration::from_secs(1));
+}
+
+#[tokio::test]
 async fn properties_of_a_gocd_server_are_set_before_work_is_asked_for() {
     let server = FakeServer::start().await;
     server.sets_properties("test.of.loops=a%20b test.of.loops.too=1");

@@ -46,6 +46,8 @@ pub async fn ask_for_work(session: &Session, lifecycle: &Lifecycle, settings: &S
     let mut back_off = BackOff::new(settings.work_pauses);
     let mut failures = 0;
     let mut room = Room::default();
+    // The first answer is not held: a launcher that watches a new agent waits for it.
+    let mut was_answered = false;
     loop {
         let waited = state
             .wait_for(|state| state.may_ask_for_work() || state.is_stopping())
@@ -55,24 +57,27 @@ pub async fn ask_for_work(session: &Session, lifecycle: &Lifecycle, settings: &S
             lifecycle.apply(Event::AskingEnded);
             return;
         }
+        let holds = was_answered && session.remoting().is_journeyman();
+        let hold = holds.then_some(settings.long_poll);
         let mut round = if room.is_there(&session.workdir.jobs()) {
-            ask(session, lifecycle, settings, &mut failures).await
+            ask(session, lifecycle, &mut failures, hold).await
         } else {
             Round::Fruitless
         };
+        was_answered |= round != Round::Fruitless;
         if round == Round::Nothing && !session.remoting().is_journeyman() {
             sleep(settings.collect_after).await;
             if !lifecycle.state().may_ask_for_work() {
                 continue;
             }
-            round = ask(session, lifecycle, settings, &mut failures).await;
+            round = ask(session, lifecycle, &mut failures, None).await;
         }
         let pause = match round {
             Round::Taken | Round::NothingAfterHolding => {
                 back_off.reset();
                 continue;
             }
-            // It has just turned out to be our own server: the next call is held.
+            // Our own server: the next call is held.
             Round::Nothing if session.remoting().is_journeyman() => continue,
             Round::Nothing | Round::Fruitless => back_off.pause(),
         };
@@ -111,15 +116,14 @@ impl Room {
 async fn ask(
     session: &Session,
     lifecycle: &Lifecycle,
-    settings: &Settings,
     failures: &mut u32,
+    hold: Option<Duration>,
 ) -> Round {
     let Some(token) = session.token() else {
         lifecycle.apply(Event::RegistrationLost);
         return Round::Taken;
     };
     let remoting = session.remoting();
-    let hold = remoting.is_journeyman().then_some(settings.long_poll);
     let mut state = lifecycle.watch();
     if hold.is_none() {
         tokio::select! {
