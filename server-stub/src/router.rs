@@ -27,6 +27,7 @@ pub fn router(app: Arc<App>) -> Router {
     let go = texts
         .merge(registration::router())
         .merge(artifacts::router())
+        .merge(api::uploads())
         .merge(releases::router());
     Router::new()
         .route("/", get(|| async { Redirect::to("/go/pipelines") }))

@@ -11,12 +11,13 @@ use http::{HeaderMap, StatusCode};
 use journeyman_protocol::agent::RuntimeStatus;
 use serde_json::{Value, json};
 
-use super::reply;
+use super::{releases, reply};
 use crate::App;
 use crate::agents::{self, AdminError, Agent, Change, ConfigState, ListChange};
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::pipelines::store;
+use crate::releases::progress::{self, MachineView};
 
 const VERSION: u32 = 7;
 
@@ -40,7 +41,11 @@ async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respons
         .await
         .map_err(DatabaseError::from)?;
     let agents = agents::list(&mut connection).await?;
-    let shown: Vec<Value> = agents.iter().map(|agent| show(agent, &base)).collect();
+    let machines = progress::machines(&mut connection, app.now_ms()).await?;
+    let shown: Vec<Value> = agents
+        .iter()
+        .map(|agent| show(agent, machines.get(&agent.uuid), &base))
+        .collect();
     let body = json!({
         "_links": reply::links(&format!("{base}/api/agents"), "agents", None),
         "_embedded": { "agents": shown },
@@ -71,11 +76,12 @@ async fn answer(
         .map_err(DatabaseError::from)?;
     let agent = agents::find(&mut connection, uuid).await?;
     let agent = agent.ok_or_else(|| reply::not_found("Agent", "uuid", uuid))?;
+    let machine = progress::machine(&mut connection, &agent, app.now_ms()).await?;
     let base = reply::base(app, headers);
     Ok(reply::document(
         StatusCode::OK,
         version,
-        &show(&agent, &base),
+        &show(&agent, machine.as_ref(), &base),
     ))
 }
 
@@ -172,8 +178,8 @@ async fn kill(
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
-/// An agent in GoCD's form.
-fn show(agent: &Agent, base: &str) -> Value {
+/// An agent in GoCD's form, and as `journeyman` what its machine says of releases.
+fn show(agent: &Agent, machine: Option<&MachineView>, base: &str) -> Value {
     let silent = matches!(
         agent.runtime_status,
         RuntimeStatus::Missing | RuntimeStatus::LostContact
@@ -233,6 +239,9 @@ fn show(agent: &Agent, base: &str) -> Value {
             "stage_name": stage,
             "job_name": job,
         });
+    }
+    if let Some(machine) = machine {
+        shown["journeyman"] = releases::show_machine(machine);
     }
     shown
 }

@@ -4,6 +4,10 @@ mod agents;
 mod config_repos;
 mod consoles;
 mod pipelines;
+mod release_packages;
+#[cfg(test)]
+mod release_tests;
+mod releases;
 mod reply;
 mod runs;
 mod stages;
@@ -20,6 +24,11 @@ pub use runs::{ArtifactSummary, JobSummary, PipelineSummary, RunSummary, StateCh
 
 use crate::App;
 
+/// Routes under `/go` whose bodies are files.
+pub fn uploads() -> Router<Arc<App>> {
+    release_packages::router()
+}
+
 /// Bytes in the body of a call.
 const MAX_BODY: usize = 1024 * 1024;
 
@@ -30,6 +39,7 @@ pub fn router() -> Router<Arc<App>> {
         .merge(config_repos::router())
         .merge(consoles::router())
         .merge(pipelines::router())
+        .merge(releases::router())
         .merge(runs::router())
         .merge(stages::router())
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -96,7 +96,11 @@ pub(super) fn body(headers: &HeaderMap, body: &Bytes) -> Result<Option<Value>, R
 }
 
 /// A write without a body must carry a header that no form of a foreign page can send.
-fn confirmed(headers: &HeaderMap) -> Result<(), Refusal> {
+///
+/// # Errors
+///
+/// 400, as GoCD.
+pub(super) fn confirmed(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key("X-GoCD-Confirm") || headers.contains_key("Confirm") {
         return Ok(());
     }

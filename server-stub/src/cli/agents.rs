@@ -161,6 +161,7 @@ fn show(client: &Client, agents: &[Value]) {
             "RESOURCES",
             "ENVIRONMENTS",
             "FREE",
+            "RELEASE",
             "JOB",
         ],
         &rows,
@@ -196,6 +197,20 @@ fn row(agent: &Value) -> Vec<String> {
         agent["free_space"]
             .as_i64()
             .map_or("?".to_owned(), output::size),
+        release(&agent["journeyman"]),
         output::clean(&job),
     ]
+}
+
+/// What runs on the agent's machine, and what it is on the way to.
+fn release(machine: &Value) -> String {
+    let text = |value: &Value| output::clean(value.as_str().unwrap_or_default());
+    let runs = text(&machine["agent"]["release"]);
+    let upgrade = &machine["upgrade"];
+    match upgrade["state"].as_str() {
+        None | Some("done") => runs,
+        Some(state) => format!("{runs} ({state}: {})", text(&upgrade["release"]))
+            .trim_start()
+            .to_owned(),
+    }
 }

@@ -1,9 +1,12 @@
 //! The command line's side of the REST API.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{
+    HeaderMap, Method, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use journeyman_protocol::extension::JOURNEYMAN_CONSOLE_LENGTH;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -15,6 +18,8 @@ const DEFAULT_URL: &str = "http://127.0.0.1:8153/go";
 
 /// The longest that a call may take: a trigger asks git repositories.
 const TIMEOUT: Duration = Duration::from_secs(90);
+/// The same for a file.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A call to the server did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -131,10 +136,7 @@ impl Client {
     ) -> Result<T, ClientError> {
         let url = format!("{}{path}", self.base);
         let (_, bytes) = self.ask(method, tried, &url, body).await?;
-        serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer {
-            tried: tried.to_owned(),
-            cause: error.to_string(),
-        })
+        read(tried, &bytes)
     }
 
     /// The console of a job from a byte on, and where to go on.
@@ -164,6 +166,44 @@ impl Client {
             Some(body) => request.json(body),
             None => request,
         };
+        self.send(tried, request).await
+    }
+
+    /// Sends a file as it is.
+    pub(super) async fn upload(
+        &self,
+        tried: &str,
+        path: &str,
+        file: &Path,
+    ) -> Result<Value, ClientError> {
+        let unreadable = |error: std::io::Error| {
+            ClientError::Usage(format!("cannot read {}: {error}", file.display()))
+        };
+        let opened = tokio::fs::File::open(file).await.map_err(unreadable)?;
+        let metadata = opened.metadata().await.map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(ClientError::Usage(format!(
+                "{} is not a file; name the files of packages, *.tar.zst",
+                file.display()
+            )));
+        }
+        let request = self
+            .http
+            .put(format!("{}{path}", self.base))
+            .timeout(UPLOAD_TIMEOUT)
+            .header("X-GoCD-Confirm", "true")
+            .header(CONTENT_TYPE, "application/zstd")
+            .header(CONTENT_LENGTH, metadata.len())
+            .body(opened);
+        let (_, bytes) = self.send(tried, request).await?;
+        read(tried, &bytes)
+    }
+
+    async fn send(
+        &self,
+        tried: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(HeaderMap, Bytes), ClientError> {
         let unreachable = |error: reqwest::Error| ClientError::Unreachable {
             url: self.base.clone(),
             cause: root_cause(&error),
@@ -190,6 +230,13 @@ impl Client {
             },
         })
     }
+}
+
+fn read<T: DeserializeOwned>(tried: &str, bytes: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(bytes).map_err(|error| ClientError::Answer {
+        tried: tried.to_owned(),
+        cause: error.to_string(),
+    })
 }
 
 fn root_cause(error: &reqwest::Error) -> String {

@@ -8,6 +8,7 @@ mod client;
 mod follow;
 mod output;
 mod pipelines;
+mod releases;
 mod repos;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ pub enum Command {
     Repos(repos::Arguments),
     /// List, trigger and cancel pipelines.
     Pipelines(pipelines::Arguments),
+    /// Versions of launcher and agent: add them, offer them to agents, and see how far they have come.
+    Releases(releases::Arguments),
 }
 
 /// Where the server is.
@@ -54,6 +57,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Agents(arguments) => agents::run(arguments).await,
         Command::Repos(arguments) => repos::run(arguments).await,
         Command::Pipelines(arguments) => pipelines::run(arguments).await,
+        Command::Releases(arguments) => releases::run(arguments).await,
     };
     match outcome {
         Ok(code) => code,

@@ -15,7 +15,7 @@ pub mod rollout;
 mod routes;
 pub mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use folder::Folder;
 pub use manifest::ManifestError;

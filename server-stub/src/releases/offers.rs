@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::{
     answer::Offered,
     progress,
-    rollout::Target,
+    rollout::{self, Target, TargetError},
     store::{self, Package},
 };
 use crate::{
@@ -41,6 +41,12 @@ pub enum OfferError {
         "release {release} has no offer {offer} that is under way; `releases show {release}` shows its offers"
     )]
     UnknownOffer { release: String, offer: i64 },
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("`{0}` is no time: write 0, or a number with a unit, as in 90s, 30m, 2h or 1d")]
+    Over(String),
+    #[error("`{0}` is no share of failed probations: write 1% to 100%")]
+    StopAt(String),
     #[error("an offer can be spread over {} days at most", LONGEST.as_secs() / 86_400)]
     TooLong,
 }
@@ -56,6 +62,18 @@ pub struct Wanted {
     pub downgrade: bool,
     /// Failed probations in a hundred at which the server stops by itself.
     pub stop_at: u8,
+}
+
+/// The same as people write it; what is left out has its default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// See [`Target`]; all by default.
+    pub to: Option<&'a str>,
+    /// See [`rollout::parse_duration`]; none by default.
+    pub over: Option<&'a str>,
+    pub downgrade: bool,
+    /// See [`rollout::parse_percent`]; [`STOP_AT`] by default.
+    pub stop_at: Option<&'a str>,
 }
 
 /// A release that is, or was, offered.
@@ -392,6 +410,29 @@ struct Row {
     ended_at: Option<i64>,
     end_kind: Option<String>,
     end_reason: Option<String>,
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    /// Reads what people have written.
+    ///
+    /// # Errors
+    ///
+    /// [`OfferError::Target`], [`OfferError::Over`] or [`OfferError::StopAt`].
+    pub fn parse(release: &str, asked: Asked<'_>) -> Result<Self, OfferError> {
+        let over = asked.over.unwrap_or("0");
+        let stop_at = asked.stop_at.map(|text| {
+            rollout::parse_percent(text).ok_or_else(|| OfferError::StopAt(text.to_owned()))
+        });
+        Ok(Self {
+            release: release.to_owned(),
+            target: asked.to.unwrap_or("all").parse()?,
+            over: rollout::parse_duration(over).ok_or_else(|| OfferError::Over(over.to_owned()))?,
+            downgrade: asked.downgrade,
+            stop_at: stop_at.transpose()?.unwrap_or(STOP_AT),
+        })
+    }
 }
 
 // === impl Offer ===

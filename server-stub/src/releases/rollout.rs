@@ -3,7 +3,7 @@
 //! Both follow from ids alone, so that every server computes the same at any time, and a machine
 //! that was off when its time came hears of the offer at once.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,23 @@ pub fn parse_percent(text: &str) -> Option<u8> {
         .parse()
         .ok()
         .filter(|share| (1..=100).contains(share))
+}
+
+/// A time like `90s`, `30m`, `2h` or `1d`; `0` is none at all.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(split.unwrap_or(text.len()));
+    let number: u64 = number.parse().ok()?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "" if number == 0 => 0,
+        _ => return None,
+    };
+    Some(Duration::from_secs(number.checked_mul(seconds)?))
 }
 
 /// When a machine may hear of an offer: some time within the duration, the same wherever and
@@ -207,6 +224,35 @@ mod tests {
         ] {
             let error = wrong.parse::<Target>().unwrap_err().to_string();
             assert!(error.contains("environment=NAME"), "{error}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, seconds) in [
+            ("0", 0),
+            ("90s", 90),
+            ("30m", 1800),
+            (" 2h ", 7200),
+            ("1d", 86_400),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_secs(seconds)),
+                "{text}"
+            );
+        }
+        for wrong in [
+            "",
+            "2",
+            "h",
+            "-1h",
+            "1.5h",
+            "1w",
+            "99999999999999999999s",
+            "9999999999999999999d",
+        ] {
+            assert_eq!(parse_duration(wrong), None, "{wrong}");
         }
     }
 }

@@ -1,0 +1,300 @@
+//! `/api/admin/journeyman/releases`, which GoCD does not have.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use http::{HeaderMap, StatusCode};
+use journeyman_protocol::release::{Build, Signatures};
+use serde_json::{Value, json};
+
+use super::reply;
+use crate::App;
+use crate::answer::Refusal;
+use crate::database::DatabaseError;
+use crate::releases::offers::{self, Asked, OfferError, Wanted};
+use crate::releases::progress::{self, MachineView, OfferView, Progress, ReleaseView};
+use crate::releases::store::{self, Added, Package, StoreError};
+
+pub(super) const VERSION: u32 = 1;
+pub(super) const ROOT: &str = "/api/admin/journeyman/releases";
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route(ROOT, get(list))
+        .route(&format!("{ROOT}/{{id}}"), get(one).delete(delete))
+        .route(&format!("{ROOT}/{{id}}/offers"), post(offer))
+        .route(&format!("{ROOT}/{{id}}/withdraw"), post(withdraw))
+        .route(&format!("{ROOT}/packages/{{sha256}}/signatures"), put(sign))
+}
+
+async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let version = reply::version(&headers, VERSION)?;
+    let base = reply::base(&app, &headers);
+    let mut connection = app
+        .database
+        .readers()
+        .acquire()
+        .await
+        .map_err(DatabaseError::from)?;
+    let releases = progress::releases(&mut connection, app.now_ms()).await?;
+    let shown: Vec<Value> = releases.iter().map(|one| show(one, &base)).collect();
+    let body = json!({
+        "_links": { "self": { "href": format!("{base}{ROOT}") } },
+        "_embedded": { "releases": shown },
+    });
+    Ok(reply::document(StatusCode::OK, version, &body))
+}
+
+async fn one(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let version = reply::version(&headers, VERSION)?;
+    let mut connection = app
+        .database
+        .readers()
+        .acquire()
+        .await
+        .map_err(DatabaseError::from)?;
+    let release = progress::release(&mut connection, &id, app.now_ms()).await?;
+    let release = release.ok_or_else(|| reply::not_found("Release", "id", &id))?;
+    let mut shown = show(&release, &reply::base(&app, &headers));
+    let machines = release.machines.iter().map(|(agent, machine)| {
+        let mut shown = show_machine(machine);
+        shown["uuid"] = json!(agent.uuid);
+        shown["hostname"] = json!(agent.hostname);
+        shown
+    });
+    shown["machines"] = machines.collect();
+    Ok(reply::document(StatusCode::OK, version, &shown))
+}
+
+async fn delete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let version = reply::version(&headers, VERSION)?;
+    store::delete(&app, &id).await.map_err(store_refusal)?;
+    let text = format!("Release {id} was deleted.");
+    Ok(reply::message(StatusCode::OK, version, text))
+}
+
+async fn sign(
+    State(app): State<Arc<App>>,
+    Path(sha256): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let version = reply::version(&headers, VERSION)?;
+    let body = reply::body(&headers, &body)?.unwrap_or_default();
+    let signatures: Signatures = serde_json::from_value(body)
+        .map_err(|error| invalid(format!("The signatures cannot be read: {error}.")))?;
+    let added = store::sign(&app, &sha256, signatures.signatures)
+        .await
+        .map_err(store_refusal)?;
+    Ok(reply::document(
+        StatusCode::OK,
+        version,
+        &show_added(&added),
+    ))
+}
+
+async fn offer(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let version = reply::version(&headers, VERSION)?;
+    let body = reply::body(&headers, &body)?.unwrap_or_default();
+    let downgrade = match body.get("downgrade") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(downgrade)) => *downgrade,
+        Some(_) => return Err(invalid("'downgrade' must be true or false.")),
+    };
+    let asked = Asked {
+        to: text(&body, "to")?,
+        over: text(&body, "over")?,
+        downgrade,
+        stop_at: text(&body, "stop_at")?,
+    };
+    let wanted = Wanted::parse(&id, asked).map_err(offer_refusal)?;
+    let (offer, warnings) = offers::offer(&app, &wanted).await.map_err(offer_refusal)?;
+    let view = OfferView {
+        offer,
+        tally: offers::Tally::default(),
+    };
+    let body = json!({
+        "message": format!("Release {id} is offered to {}.", wanted.target),
+        "warnings": warnings,
+        "offer": show_offer(&view),
+    });
+    Ok(reply::document(StatusCode::CREATED, version, &body))
+}
+
+async fn withdraw(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let version = reply::version(&headers, VERSION)?;
+    let body = reply::body(&headers, &body)?.unwrap_or_default();
+    let one = match body.get("offer") {
+        None | Some(Value::Null) => None,
+        Some(id) => Some(
+            id.as_i64()
+                .ok_or_else(|| invalid("'offer' must be the id of an offer."))?,
+        ),
+    };
+    let ended = offers::withdraw(&app, &id, one)
+        .await
+        .map_err(offer_refusal)?;
+    let text =
+        format!("Ended {ended} offer(s) of release {id}; machines that run it go on with it.");
+    Ok(reply::message(StatusCode::OK, version, text))
+}
+
+fn show(view: &ReleaseView, base: &str) -> Value {
+    let release = &view.release;
+    json!({
+        "_links": { "self": { "href": format!("{base}{ROOT}/{}", release.id) } },
+        "id": release.id,
+        "version": release.version,
+        "build": release.build,
+        "added_at": release.added_at,
+        "offered": view.is_offered(),
+        "status": view.status(),
+        "running": view.running,
+        "states": view.states,
+        "packages": view.packages.iter().map(show_package).collect::<Vec<_>>(),
+        "offers": view.offers.iter().map(show_offer).collect::<Vec<_>>(),
+    })
+}
+
+fn show_package(package: &Package) -> Value {
+    let keys = package.signatures.iter().map(|signature| &signature.key);
+    json!({
+        "component": package.manifest.component,
+        "platform": package.manifest.platform,
+        "size": package.size,
+        "sha256": package.sha256,
+        "signed_by": keys.collect::<Vec<_>>(),
+        "from_folder": package.from_folder,
+    })
+}
+
+fn show_offer(view: &OfferView) -> Value {
+    let offer = &view.offer;
+    json!({
+        "id": offer.id,
+        "to": offer.target.to_string(),
+        "from_folder": offer.content.is_some(),
+        "over_seconds": offer.duration_ms / 1000,
+        "downgrade": offer.downgrade,
+        "stop_at_percent": offer.stop_at,
+        "started_at": offer.started_at,
+        "ended_at": offer.end.as_ref().map(|end| end.at),
+        "end": offer.end.as_ref().map(|end| end.kind.as_str()),
+        "end_reason": offer.end.as_ref().map(|end| end.reason.as_str()),
+        "asked": view.tally.asked,
+        "done": view.tally.done,
+        "failed": view.tally.failed,
+    })
+}
+
+/// What a machine says of releases, and what the server has for it.
+pub(super) fn show_machine(machine: &MachineView) -> Value {
+    let bad = machine.bad.iter().map(|bad| {
+        json!({
+            "component": bad.component,
+            "build": show_build(&bad.build),
+            "reason": bad.reason,
+        })
+    });
+    json!({
+        "platform": machine.platform,
+        "launcher": machine.launcher.as_ref().map(show_build),
+        "agent": machine.agent.as_ref().map(show_build),
+        "previous": machine.previous.as_ref().map(show_build),
+        "bootstrapper": machine.bootstrapper,
+        "newer_bootstrapper": machine.newer_bootstrapper,
+        "upgrade": machine.progress.as_ref().map(show_progress),
+        "bad": bad.collect::<Vec<_>>(),
+        "set_aside": machine.set_aside,
+        "reported_at": machine.reported_at,
+    })
+}
+
+fn show_progress(progress: &Progress) -> Value {
+    json!({
+        "state": progress.state.as_str(),
+        "release": progress.release,
+        "component": progress.component,
+        "to": show_build(&progress.to),
+        "reason": progress.reason,
+        "at": progress.at,
+    })
+}
+
+fn show_build(build: &Build) -> Value {
+    json!({
+        "release": progress::release_of(build),
+        "version": build.version,
+        "build": build.build,
+        "sha256": build.sha256,
+    })
+}
+
+pub(super) fn show_added(added: &Added) -> Value {
+    let mut shown = show_package(&added.package);
+    shown["release"] = json!(added.package.release);
+    shown["changed"] = json!(added.changed);
+    shown
+}
+
+fn text<'a>(body: &'a Value, name: &str) -> Result<Option<&'a str>, Refusal> {
+    match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(invalid(format!("'{name}' must be text."))),
+    }
+}
+
+fn invalid(text: impl Into<String>) -> Refusal {
+    Refusal::message(StatusCode::UNPROCESSABLE_ENTITY, text)
+}
+
+pub(super) fn store_refusal(error: StoreError) -> Refusal {
+    let status = match &error {
+        StoreError::Database(_) | StoreError::File { .. } => {
+            return Refusal::internal("change the stored releases", &error);
+        }
+        StoreError::UnknownRelease(_) | StoreError::UnknownPackage(_) => StatusCode::NOT_FOUND,
+        StoreError::Conflict { .. } | StoreError::Offered(_) | StoreError::InFolder { .. } => {
+            StatusCode::CONFLICT
+        }
+        StoreError::Manifest(_) | StoreError::Signature(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    Refusal::message(status, error.to_string())
+}
+
+fn offer_refusal(error: OfferError) -> Refusal {
+    let status = match &error {
+        OfferError::Database(_) => return Refusal::internal("change an offer", &error),
+        OfferError::UnknownRelease(_) => StatusCode::NOT_FOUND,
+        OfferError::NotOffered(_) | OfferError::UnknownOffer { .. } => StatusCode::CONFLICT,
+        OfferError::Incomplete { .. }
+        | OfferError::Target(_)
+        | OfferError::Over(_)
+        | OfferError::StopAt(_)
+        | OfferError::TooLong => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    Refusal::message(status, error.to_string())
+}
