@@ -75,10 +75,13 @@ fn make() -> io::Result<Group> {
     }
 }
 
-/// Groups of runners that were killed.
+/// Groups of runners that were killed. That of a living one may be empty as well: an upgrade tests
+/// itself while a job checks its materials out.
 fn remove_empty(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(NAME) {
+        let name = entry.file_name();
+        let runner = name.to_str().and_then(|name| name.strip_prefix(NAME));
+        if runner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             // The kernel removes none that has a process in it.
             let _ = fs::remove_dir(entry.path());
         }
@@ -109,6 +112,20 @@ fn find(groups: &str, mounts: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_groups_of_dead_runners_are_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = format!("{NAME}{}", std::process::id());
+        // Beyond the largest that the kernel gives.
+        let dead = format!("{NAME}4194305");
+        for name in [&living, &dead, "other"] {
+            fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        remove_empty(parent.path());
+        assert!(parent.path().join(living).exists() && parent.path().join("other").exists());
+        assert!(!parent.path().join(dead).exists());
+    }
 
     #[test]
     fn finds_its_group() {
