@@ -111,6 +111,9 @@ impl Place {
     /// # Errors
     /// The disk cannot be read, or the file not be renamed.
     pub fn load(&self) -> Result<AgentState, FileError> {
+        if let Self::Release(folder) = self {
+            durable::remove_leftovers(folder);
+        }
         match self.read() {
             Ok(state) => Ok(state.unwrap_or_default()),
             Err(StateError::File(error)) => Err(error),
