@@ -163,10 +163,11 @@ pub async fn judge(
     let older = |(build, running): &(Build, Option<&Build>)| {
         running.is_some_and(|running| build.build < running.build)
     };
-    if release.downgrade && parts.iter().any(older) {
+    if release.downgrade {
         // What came later was not there to be replaced when this offer was made; and to withdraw
         // what came later takes nothing back.
-        for running in parts.iter().filter_map(|(_, running)| *running) {
+        let newer = parts.iter().filter(|part| older(part));
+        for running in newer.filter_map(|(_, running)| *running) {
             let later = !running.sha256.is_empty()
                 && offers::was_offered_later(&mut *connection, offered.offer.id, &running.sha256)
                     .await?;
