@@ -101,7 +101,7 @@ fn main() -> ExitCode {
             command: Command::TakeOver { name },
         }) => match take_over::take_over(&name, &mut io::stdout().lock()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, 1),
+            Err(error) => fail(&error, error.exit_status()),
         },
         Ok(Cli {
             command: Command::StandIn,

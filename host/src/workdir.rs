@@ -131,6 +131,11 @@ impl WorkDir {
         self.root.join("journeyman-launcher")
     }
 
+    /// The launcher that the bootstrapper went back from.
+    pub fn bad_launcher(&self) -> PathBuf {
+        self.root.join("journeyman-launcher.bad")
+    }
+
     /// Installed agents, one folder each.
     pub fn releases(&self) -> PathBuf {
         self.root.join("releases")

@@ -1,12 +1,14 @@
-//! Starting the agent, and watching it until it ends.
+//! The agent's process: starting it, hearing what it says, and its end.
 
 use std::{
     env,
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io,
+    os::{fd::OwnedFd, unix::net},
     path::Path,
     process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
 use journeyman_host::{
@@ -15,130 +17,184 @@ use journeyman_host::{
     properties::{CONSOLE_TO_OWN_OUTPUT, MORE_STARTUP_ARGUMENTS, Properties},
     workdir::WorkDir,
 };
+use journeyman_protocol::launcher::Contact;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::process::{Child, Command};
+use tokio::{
+    io::AsyncReadExt,
+    net::UnixStream,
+    process::{Child, Command},
+    time::timeout,
+};
 use tracing::{info, warn};
 
-use crate::{
-    VERSION, exit_code,
-    releases::Installed,
-    stop::{Stop, Stops},
-};
+use crate::{VERSION, releases::Installed};
 
 /// What an agent prints outside its log is kept up to this size, twice. Bytes.
 const LARGEST_OUTPUT: u64 = 5 * 1024 * 1024;
+/// An agent that is told to leave does so at once; its job goes on without it.
+const LEAVING: Duration = Duration::from_secs(10);
+/// Longest word that an agent says, in bytes; more at a time is noise.
+const LONGEST_WORD: usize = 64;
 
-/// Starts an installed agent: the arguments of its manifest, then those of the connection.
-pub(crate) fn start(
-    workdir: &WorkDir,
-    installed: &Installed,
-    settings: &ConnectionSettings,
-    bootstrapper_version: &str,
-    from_server: &Properties,
-) -> io::Result<Child> {
-    let entry_point = &installed.manifest.entry_points.start;
-    let release = installed.folder.file_name().unwrap_or_default();
-    let release = release.to_string_lossy();
-    let own = entry_point.args.iter().map(|word| {
-        OsString::from(
-            word.replace("{bootstrapper_version}", bootstrapper_version)
-                .replace("{launcher_version}", VERSION)
-                .replace("{release}", &release),
-        )
-    });
-    let mut command = Command::new(installed.folder.join(&entry_point.path));
-    command
-        .args(own)
-        .args(settings.to_arguments())
-        .current_dir(workdir.root())
-        .stdin(Stdio::piped());
-    // GoCD's images want everything on the container's own output.
-    if Properties::of_launcher()
-        .is_on(CONSOLE_TO_OWN_OUTPUT)
-        .unwrap_or(false)
-    {
-        command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
-    } else {
+/// A running agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    child: Child,
+    /// Its standard input. Closed, it tells the agent to leave.
+    line: Option<UnixStream>,
+    /// The beginning of a word.
+    heard: Vec<u8>,
+    requests_to_stop: u32,
+}
+
+/// What happened to an agent.
+#[derive(Debug)]
+pub(crate) enum Happened {
+    /// It said something.
+    Said(Contact),
+    /// It ended.
+    Ended(io::Result<ExitStatus>),
+}
+
+impl Agent {
+    /// Starts an installed agent: the arguments of its manifest, then those of the connection.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(
+        workdir: &WorkDir,
+        installed: &Installed,
+        settings: &ConnectionSettings,
+        bootstrapper_version: &str,
+        from_server: &Properties,
+    ) -> io::Result<Self> {
+        let entry_point = &installed.manifest.entry_points.start;
+        let own = entry_point.args.iter().map(|word| {
+            OsString::from(
+                word.replace("{bootstrapper_version}", bootstrapper_version)
+                    .replace("{launcher_version}", VERSION)
+                    .replace("{release}", &installed.name),
+            )
+        });
+        let (line, input) = net::UnixStream::pair()?;
+        line.set_nonblocking(true)?;
+        let mut command = Command::new(installed.folder.join(&entry_point.path));
         command
-            .stdout(output(&workdir.agent_stdout())?)
-            .stderr(output(&workdir.agent_stderr())?);
+            .args(own)
+            .args(settings.to_arguments())
+            .current_dir(workdir.root())
+            .stdin(Stdio::from(OwnedFd::from(input)));
+        // GoCD's images want everything on the container's own output.
+        if Properties::of_launcher()
+            .is_on(CONSOLE_TO_OWN_OUTPUT)
+            .unwrap_or(false)
+        {
+            command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        } else {
+            command
+                .stdout(output(&workdir.agent_stdout())?)
+                .stderr(output(&workdir.agent_stderr())?);
+        }
+        // They are in config/autoregister.properties now; jobs must not see them.
+        for name in ImageVariables::NAMES {
+            command.env_remove(name);
+        }
+        // GoCD's images: an elastic agent and its jobs see the server's URL under its usual name.
+        if let Some(url) = env::var_os(ELASTIC_SERVER_URL).filter(|url| !url.is_empty()) {
+            command.env(SERVER_URL, url);
+        }
+        // GoCD: after the operator's own, so that the server has the last word.
+        let words = from_server.to_startup_arguments();
+        if !words.is_empty() {
+            let own = env::var(MORE_STARTUP_ARGUMENTS).unwrap_or_default();
+            command.env(MORE_STARTUP_ARGUMENTS, format!("{own} {words}").trim());
+        }
+        let child = command.spawn()?;
+        info!(
+            release = installed.name,
+            process = child.id(),
+            "started the agent"
+        );
+        Ok(Self {
+            child,
+            line: Some(UnixStream::from_std(line)?),
+            heard: Vec::new(),
+            requests_to_stop: 0,
+        })
     }
-    // They are in config/autoregister.properties now; jobs must not see them.
-    for name in ImageVariables::NAMES {
-        command.env_remove(name);
-    }
-    // GoCD's images: an elastic agent and its jobs see the server's URL under its usual name.
-    if let Some(url) = env::var_os(ELASTIC_SERVER_URL).filter(|url| !url.is_empty()) {
-        command.env(SERVER_URL, url);
-    }
-    // GoCD: after the operator's own, so that the server has the last word.
-    let words = from_server.to_startup_arguments();
-    if !words.is_empty() {
-        let own = env::var(MORE_STARTUP_ARGUMENTS).unwrap_or_default();
-        command.env(MORE_STARTUP_ARGUMENTS, format!("{own} {words}").trim());
-    }
-    command.spawn()
-}
 
-/// Waits for the agent's end and returns the launcher's exit code. Each request to stop is passed
-/// on once; the third kills. The agent's standard input stays open all the time: its end tells
-/// the agent that this launcher died.
-pub(crate) async fn watch(mut child: Child, stops: &mut Stops) -> u8 {
-    let _lifeline = child.stdin.take();
-    let mut requests = 0;
-    loop {
-        tokio::select! {
-            ended = child.wait() => return code(ended),
-            stop = stops.next() => match stop {
-                Stop::ParentDied => {
-                    warn!("the bootstrapper died; ending, so that a new one can take over");
-                    return exit_code::FAILED;
-                }
-                Stop::Asked => {
-                    requests += 1;
-                    pass_on(&mut child, requests);
-                }
-            },
+    /// Waits until something happens. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Happened {
+        loop {
+            if let Some(contact) = self.take_word() {
+                return Happened::Said(contact);
+            }
+            let Some(line) = &mut self.line else {
+                return Happened::Ended(self.child.wait().await);
+            };
+            tokio::select! {
+                ended = self.child.wait() => return Happened::Ended(ended),
+                read = line.read_buf(&mut self.heard) => if !matches!(read, Ok(1..)) {
+                    // It closed its standard input, or is about to end.
+                    return Happened::Ended(self.child.wait().await);
+                },
+            }
         }
     }
-}
 
-fn pass_on(child: &mut Child, requests: u32) {
-    info!(requests, "asked to stop");
-    // Two signals of a kind that come close together become one.
-    let signal = if requests == 1 {
-        Signal::SIGTERM
-    } else {
-        Signal::SIGINT
-    };
-    let sent = if requests >= 3 {
-        child.start_kill()
-    } else {
-        child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .map_or(Ok(()), |id| Ok(kill(Pid::from_raw(id), signal)?))
-    };
-    if let Err(error) = sent {
-        warn!(%error, "cannot signal the agent");
-    }
-}
-
-fn code(ended: io::Result<ExitStatus>) -> u8 {
-    match ended {
-        Ok(status) => {
-            info!(%status, "the agent ended");
-            status
-                .code()
-                .and_then(|code| u8::try_from(code).ok())
-                .unwrap_or(exit_code::FAILED)
+    /// The next known word of what was heard.
+    fn take_word(&mut self) -> Option<Contact> {
+        while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
+            let word: Vec<u8> = self.heard.drain(..=end).collect();
+            if let Some(contact) = str::from_utf8(&word).ok().and_then(Contact::parse) {
+                return Some(contact);
+            }
         }
-        Err(error) => {
-            warn!(%error, "cannot wait for the agent");
-            exit_code::FAILED
+        if self.heard.len() > LONGEST_WORD {
+            self.heard.clear();
+        }
+        None
+    }
+
+    /// Passes a request to stop on: the first lets the running job finish, the second cancels it,
+    /// the third kills.
+    pub(crate) fn ask_to_stop(&mut self) {
+        self.requests_to_stop += 1;
+        info!(requests = self.requests_to_stop, "asked to stop");
+        // Two signals of a kind that come close together become one.
+        let signal = match self.requests_to_stop {
+            1 => Signal::SIGTERM,
+            _ => Signal::SIGINT,
+        };
+        let sent = if self.requests_to_stop >= 3 {
+            self.child.start_kill()
+        } else {
+            self.child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .map_or(Ok(()), |id| Ok(kill(Pid::from_raw(id), signal)?))
+        };
+        if let Err(error) = sent {
+            warn!(%error, "cannot signal the agent");
+        }
+    }
+
+    /// Whether somebody asked it to stop.
+    pub(crate) const fn is_asked_to_stop(&self) -> bool {
+        self.requests_to_stop > 0
+    }
+
+    /// Tells it to leave, and waits until it has. Its job runner goes on.
+    pub(crate) async fn leave(mut self) {
+        drop(self.line.take());
+        if timeout(LEAVING, self.child.wait()).await.is_err() {
+            warn!(after = ?LEAVING, "the agent does not leave; killing it");
+            if let Err(error) = self.child.kill().await {
+                warn!(%error, "cannot kill the agent");
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! One run of the launcher: take the lock, compare checksums with the server's, download and
-//! verify what differs, start the agent and end when it ends.
+//! One run of the launcher: take the lock, start the agent, fetch what the server offers while it
+//! runs, hand over to a new version, watch it and go back when it fails; end when the agent ends.
 //!
 //! The bootstrapper starts it again whenever it ends; what its exit codes mean is in the manifest
 //! that packaging appends to it.
@@ -12,12 +12,19 @@ mod digest;
 mod download;
 mod java_agent;
 mod keys;
+mod launcher_file;
+mod machine;
 mod offer;
+mod operator_package;
 mod package;
+mod polling;
 mod releases;
 mod round;
 mod space;
 mod stop;
+mod take;
+mod upgrade;
+mod watch;
 
 pub use crate::{
     command_line::{Arguments, Command, RunArguments},
@@ -31,8 +38,11 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub mod exit_code {
     /// The agent was stopped, as asked.
     pub const STOPPED: u8 = 0;
-    /// Something failed; starting again may help.
+    /// This launcher failed; starting again may help, or going back to the one before.
     pub const FAILED: u8 = 1;
+    /// This launcher is well, and cannot go on: the agent ended, or the folder cannot be used. Start it
+    /// again after the usual pause.
+    pub const AGAIN: u8 = 61;
     /// The launcher was replaced by another version: start that at once.
     pub const OUT_OF_DATE: u8 = 60;
     /// Bad arguments: starting again is hopeless.

@@ -11,7 +11,7 @@ use journeyman_protocol::{
     registration::AGENT_ARCHIVE_PATH,
     release::{Answer, MANIFEST_FORMAT, MachineReport, RELEASE_PATH, Release},
 };
-use reqwest::StatusCode;
+use reqwest::{StatusCode, header::HeaderMap};
 use thiserror::Error;
 use tracing::warn;
 
@@ -42,6 +42,9 @@ pub(crate) enum OfferError {
     /// It could not be reached; says why.
     #[error("{0}")]
     Unreachable(String),
+    /// It does not know the agent by that token.
+    #[error("the server does not know this agent")]
+    Unknown,
     /// It answered with something else than an offer.
     #[error("{url} answered {status}, which is no offer of a release")]
     Status {
@@ -63,12 +66,15 @@ pub(crate) enum OfferError {
 /// Asks the server for the release of this platform.
 pub(crate) async fn ask(
     connection: &Connection,
+    identity: HeaderMap,
     report: &MachineReport,
 ) -> Result<Offer, OfferError> {
     let url = connection.url(RELEASE_PATH);
+    let is_identified = !identity.is_empty();
     let request = connection
         .client()
         .post(&url)
+        .headers(identity)
         .json(report)
         .timeout(PATIENCE);
     let answer = match request.send().await {
@@ -78,6 +84,7 @@ pub(crate) async fn ask(
     let ours = answer.headers().contains_key(JOURNEYMAN_SERVER);
     match answer.status() {
         StatusCode::OK if ours => {}
+        StatusCode::FORBIDDEN if ours && is_identified => return Err(OfferError::Unknown),
         // Anything a GoCD server says to a path it does not have: a page, or a login.
         status if !ours && !status.is_server_error() => return Ok(Offer::OtherServer),
         status => return Err(OfferError::Status { url, status }),

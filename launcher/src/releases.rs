@@ -10,18 +10,18 @@ use journeyman_host::{
     durable::{self, FileError},
     workdir::WorkDir,
 };
-use journeyman_protocol::release::{ComponentRelease, Manifest, PackageRef, Signature, Signatures};
+use journeyman_protocol::release::{Build, ComponentRelease, Manifest};
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::{
-    digest,
-    offer::OWN_PLATFORM,
-    package::{self, UnpackError},
-};
+use crate::package::{self, UnpackError};
 
 /// A new release on its way to its place.
 const STAGING: &str = ".staging-";
+/// In a release's folder, beside its files: the checksum of the package it came in.
+const CHECKSUM: &str = ".package-sha256";
+/// Digits of the package's checksum in the name of a folder.
+const DIGITS: usize = 12;
 
 /// A release could not be installed; the one before still is.
 #[derive(Debug, Error)]
@@ -39,68 +39,76 @@ pub(crate) enum InstallError {
 pub(crate) struct Installed {
     /// Its folder.
     pub(crate) folder: PathBuf,
-    /// How to start it.
+    /// Name of the folder.
+    pub(crate) name: String,
+    /// What is in it.
     pub(crate) manifest: Manifest,
+    /// Checksum of its package, or what is known of it.
+    sha256: String,
+}
+
+impl Installed {
+    /// Which build it is.
+    pub(crate) fn build(&self) -> Build {
+        Build {
+            version: self.manifest.version.clone(),
+            build: self.manifest.build,
+            sha256: self.sha256.clone(),
+        }
+    }
+
+    /// Whether it is the offered one. It was verified when it was installed.
+    pub(crate) fn is(&self, offered: &ComponentRelease) -> bool {
+        self.name == name(offered) && self.manifest == offered.manifest
+    }
+
+    /// Whether all its files are as they were installed. Reads them all.
+    pub(crate) fn is_intact(&self) -> bool {
+        package::is_intact(&self.folder, &self.manifest)
+    }
 }
 
 /// The agent the link `current` points to, if there is one that can be started.
 pub(crate) fn current(workdir: &WorkDir) -> Option<Installed> {
     let folder = fs::canonicalize(workdir.current_release()).ok()?;
-    match package::read_manifest(&folder) {
-        Ok(manifest) => Some(Installed { folder, manifest }),
+    let name = folder.file_name()?.to_str()?.to_owned();
+    read(&folder, name)
+}
+
+/// The installed agent in the folder of this name.
+pub(crate) fn find(workdir: &WorkDir, name: &str) -> Option<Installed> {
+    read(&workdir.releases().join(name), name.to_owned())
+}
+
+fn read(folder: &Path, name: String) -> Option<Installed> {
+    let manifest = match package::read_manifest(folder) {
+        Ok(manifest) => manifest,
         Err(error) => {
             warn!(folder = %folder.display(), %error, "the installed agent has no readable manifest");
-            None
+            return None;
         }
-    }
+    };
+    let sha256 = fs::read_to_string(folder.join(CHECKSUM)).unwrap_or_else(|_| {
+        let digits = name.rsplit_once('-').map_or("", |(_, digits)| digits);
+        digits.to_owned()
+    });
+    Some(Installed {
+        folder: folder.to_owned(),
+        name,
+        manifest,
+        sha256,
+    })
 }
 
-/// Whether `current` is the offered release. It was verified when it was installed.
-pub(crate) fn is_current(workdir: &WorkDir, offered: &ComponentRelease) -> bool {
-    fs::read_link(workdir.current_release())
-        .is_ok_and(|target| target.file_name() == Some(name(offered).as_ref()))
-        && current(workdir).is_some_and(|installed| installed.manifest == offered.manifest)
+/// Name of the folder that `current` leads to, whether it is there or not.
+pub(crate) fn current_name(workdir: &WorkDir) -> Option<String> {
+    let target = fs::read_link(workdir.current_release()).ok()?;
+    Some(target.file_name()?.to_str()?.to_owned())
 }
 
-/// Whether the offered release is installed, complete and unaltered, without being `current`.
+/// Whether the offered release is there, complete and unaltered.
 pub(crate) fn is_installed(workdir: &WorkDir, offered: &ComponentRelease) -> bool {
     package::is_intact(&workdir.releases().join(name(offered)), &offered.manifest)
-}
-
-/// The agent's package that an operator put into the working directory: for servers that offer
-/// none, such as GoCD's. None without a readable one.
-pub(crate) fn in_folder(workdir: &WorkDir) -> Option<(ComponentRelease, PathBuf)> {
-    let path = workdir.root().join(format!("agent-{OWN_PLATFORM}.tar.zst"));
-    let size = fs::metadata(&path).ok()?.len();
-    let read = package::peek(&path).and_then(|manifest| Ok((manifest, digest::of_file(&path)?)));
-    match read {
-        Ok((manifest, sha256)) => {
-            let package = PackageRef {
-                url: String::new(),
-                size,
-                sha256,
-                signatures: signatures(&path.with_added_extension("sig")),
-            };
-            Some((ComponentRelease { manifest, package }, path))
-        }
-        Err(error) => {
-            warn!(path = %path.display(), %error, "the package in the working directory cannot be read");
-            None
-        }
-    }
-}
-
-fn signatures(path: &Path) -> Vec<Signature> {
-    let Ok(bytes) = fs::read(path) else {
-        return Vec::new();
-    };
-    match serde_json::from_slice::<Signatures>(&bytes) {
-        Ok(file) => file.signatures,
-        Err(error) => {
-            warn!(path = %path.display(), %error, "the signatures of the package cannot be read");
-            Vec::new()
-        }
-    }
 }
 
 /// Unpacks a verified package into its folder. `current` stays.
@@ -112,6 +120,8 @@ pub(crate) fn install(
     let folder = workdir.releases().join(name(offered));
     let staging = staging(&workdir.releases())?;
     package::unpack(package, &offered.manifest, staging.path())?;
+    let checksum = staging.path().join(CHECKSUM);
+    durable::write(&checksum, offered.package.sha256.as_bytes())?;
     // Something of that name that is not intact: half of it was deleted, or it was altered.
     remove_folder(&folder)?;
     durable::rename(&staging.keep(), &folder)?;
@@ -119,15 +129,13 @@ pub(crate) fn install(
 }
 
 /// Makes an installed release the current one, atomically.
-pub(crate) fn switch(workdir: &WorkDir, offered: &ComponentRelease) -> Result<(), FileError> {
+pub(crate) fn switch(workdir: &WorkDir, name: &str) -> Result<(), FileError> {
     let link = workdir.current_release();
     let new = link.with_extension("new");
     durable::remove(&new)?;
-    let target = Path::new("releases").join(name(offered));
+    let target = Path::new("releases").join(name);
     symlink(&target, &new).map_err(|source| FileError::new("make", &new, source))?;
-    durable::rename(&new, &link)?;
-    info!(release = name(offered), "installed the agent");
-    Ok(())
+    durable::rename(&new, &link)
 }
 
 /// Puts the launcher of a verified package in the place of the installed one.
@@ -145,36 +153,25 @@ pub(crate) fn replace_launcher(
     Ok(())
 }
 
-/// Removes releases that are neither current nor the newest of the others nor in use, and what
-/// crashes left behind. Only for who holds the launcher's lock.
-pub(crate) fn clean_up(workdir: &WorkDir) {
-    for folder in [workdir.releases(), workdir.data()] {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry
-                .file_name()
-                .as_encoded_bytes()
-                .starts_with(STAGING.as_bytes())
-            {
-                let _ = fs::remove_dir_all(entry.path());
+/// Removes releases and their state but for the current one, those to keep and those in use, and
+/// what crashes left behind. What may go is decided by what is there now: without a readable link
+/// nothing does. Only for who holds the launcher's lock.
+pub(crate) fn clean_up(workdir: &WorkDir, keep: &[&str]) {
+    for folder in [workdir.releases(), workdir.data(), workdir.state()] {
+        for (name, path) in entries(&folder) {
+            if name.starts_with(STAGING) {
+                let _ = fs::remove_dir_all(path);
             }
         }
     }
     durable::remove_leftovers(&workdir.data());
-    let Ok(current) = fs::canonicalize(workdir.current_release()) else {
+    durable::remove_leftovers(&workdir.releases());
+    let Some(current) = current_name(workdir) else {
         return;
     };
-    let mut others: Vec<_> = fs::read_dir(workdir.releases())
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path() != current)
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-        .collect();
-    others.sort();
-    // The newest of the others is the one before the current: it can be gone back to.
-    others.pop();
-    for (_, folder) in others {
-        if is_in_use(&folder) {
+    let kept = |name: &str| name == current || keep.contains(&name);
+    for (name, folder) in entries(&workdir.releases()) {
+        if kept(&name) || !folder.is_dir() || is_in_use(&folder) {
             continue;
         }
         match remove_folder(&folder) {
@@ -182,17 +179,40 @@ pub(crate) fn clean_up(workdir: &WorkDir) {
             Err(error) => warn!(%error, "cannot remove an old release"),
         }
     }
+    for (name, folder) in entries(&workdir.state()) {
+        if kept(&name) || workdir.releases().join(&name).exists() {
+            continue;
+        }
+        if let Err(error) = remove_folder(&folder) {
+            warn!(%error, "cannot remove the state of an old release");
+        }
+    }
 }
 
-/// Whether a process runs a program of this release: a job runner keeps the executable it was
-/// started from until its job ends.
-fn is_in_use(folder: &Path) -> bool {
-    fs::read_dir("/proc")
+fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
+    fs::read_dir(folder)
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|process| fs::read_link(process.path().join("exe")).ok())
-        .any(|program| program.starts_with(folder))
+        .filter_map(|entry| Some((entry.file_name().to_str()?.to_owned(), entry.path())))
+        .collect()
+}
+
+/// Processes that run a program of this release: a job runner keeps the executable it was started
+/// from until its job ends.
+pub(crate) fn processes_of(folder: &Path) -> Vec<i32> {
+    let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    entries(Path::new("/proc"))
+        .into_iter()
+        .filter(|(_, process)| {
+            fs::read_link(process.join("exe")).is_ok_and(|program| program.starts_with(&folder))
+        })
+        .filter_map(|(name, _)| name.parse().ok())
+        .collect()
+}
+
+fn is_in_use(folder: &Path) -> bool {
+    !processes_of(folder).is_empty()
 }
 
 fn staging(folder: &Path) -> Result<tempfile::TempDir, FileError> {
@@ -202,7 +222,11 @@ fn staging(folder: &Path) -> Result<tempfile::TempDir, FileError> {
         .map_err(|source| FileError::new("make a folder in", folder, source))
 }
 
-fn remove_folder(folder: &Path) -> Result<(), FileError> {
+/// Removes a folder with everything in it; one that is not there is no error.
+///
+/// # Errors
+/// Something of it cannot be removed.
+pub(crate) fn remove_folder(folder: &Path) -> Result<(), FileError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(FileError::new("remove", folder, error))
@@ -211,7 +235,8 @@ fn remove_folder(folder: &Path) -> Result<(), FileError> {
     }
 }
 
-fn name(release: &ComponentRelease) -> String {
+/// Name of a release's folder.
+pub(crate) fn name(release: &ComponentRelease) -> String {
     let checksum = &release.package.sha256;
     // Version and checksum come from the network and become the name of a folder.
     let plain = |text: &str| -> String {
@@ -228,6 +253,6 @@ fn name(release: &ComponentRelease) -> String {
     let version = plain(&release.manifest.version);
     format!(
         "{version}-{}",
-        plain(checksum.get(..12).unwrap_or(checksum))
+        plain(checksum.get(..DIGITS).unwrap_or(checksum))
     )
 }

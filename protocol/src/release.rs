@@ -20,6 +20,10 @@ pub const MANIFEST_FORMAT: u32 = 1;
 /// to hand over to it and to watch it: see [`crate::launcher`].
 pub const LAUNCHER_PROTOCOL: &str = "launcher-1";
 
+/// Exit status of [`EntryPoints::take_over`] for what may be otherwise next time, such as a full
+/// disk (`EX_TEMPFAIL` of sysexits).
+pub const TAKE_OVER_LATER: i32 = 75;
+
 /// What an agent's machine says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -246,7 +250,7 @@ pub struct EntryPoints {
     /// in `releases/` as the last argument. Checks that it can run here, makes its own state out of
     /// a copy of that of the release before, and switches the link `current` to its folder; then
     /// exits with 0. With any other status nothing has changed, and the last line on standard error
-    /// says why.
+    /// says why: with [`TAKE_OVER_LATER`] it is called again later, with any other never again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub take_over: Option<EntryPoint>,
 }

@@ -274,7 +274,7 @@ fn a_full_working_directory_is_named_and_waited_for() {
     };
     let mut chain = Chain::install_in(&scene, mount.folder.clone(), &server.http_url).with_key("");
     chain.start();
-    chain.wait_until_said("No space left");
+    chain.wait_until_said("not enough room to");
     mount.remount("size=1g");
     server
         .api()

@@ -22,6 +22,7 @@ use journeyman_host::{
     lock::{Lock, LockError},
     workdir::{WorkDir, WorkDirError},
 };
+use journeyman_protocol::release::TAKE_OVER_LATER;
 use nix::unistd::getppid;
 use thiserror::Error;
 
@@ -58,6 +59,35 @@ pub enum TakeOverError {
     Orphaned,
     #[error("cannot become the current release: {0}")]
     Switch(#[source] FileError),
+}
+
+/// With less room than this a failed self-test says nothing of the release. Bytes.
+const ROOM: u64 = 16 * 1024 * 1024;
+
+impl TakeOverError {
+    /// The exit status that tells a launcher whether to call again later.
+    pub fn exit_status(&self) -> u8 {
+        let may_pass = match self {
+            Self::NotInstalled { .. }
+            | Self::Stranger { .. }
+            | Self::State(StateError::Newer { .. } | StateError::Corrupt { .. }) => false,
+            Self::SelfTest(_) => {
+                let space = WorkDir::current().ok().map(|here| here.usable_space());
+                matches!(space, Some(Ok(bytes)) if bytes < ROOM)
+            }
+            Self::WorkDir(_)
+            | Self::Program(_)
+            | Self::Lock(_)
+            | Self::State(StateError::File(_))
+            | Self::Orphaned
+            | Self::Switch(_) => true,
+        };
+        if may_pass {
+            u8::try_from(TAKE_OVER_LATER).unwrap_or(1)
+        } else {
+            1
+        }
+    }
 }
 
 /// Takes over as the release `name`, and says on `out` how far it is.
