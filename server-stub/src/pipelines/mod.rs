@@ -1,5 +1,6 @@
 //! Pipelines: their definitions, read from `*.gocd.yaml` files in git repositories.
 
+pub mod cron;
 pub mod definition;
 pub mod git;
 pub mod label;
