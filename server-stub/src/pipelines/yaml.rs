@@ -4,7 +4,7 @@
 //! become `1.1`. A key with nothing after it counts as absent. Every node keeps its position, so
 //! that a wrong value can be shown where it stands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +16,10 @@ const MAX_NODES: usize = 50_000;
 
 /// Nesting with all aliases written out; the parser's own limit does not see aliases.
 const MAX_DEPTH: usize = 100;
+
+/// Bytes of text in one document with all aliases written out: a long text with many aliases has few
+/// nodes.
+pub const MAX_TEXT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes in one file.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -40,6 +44,8 @@ pub struct Node {
     pub value: Value,
     /// Nodes below and including this one, aliases written out.
     weight: usize,
+    /// Bytes of text below and including this one, aliases written out.
+    bytes: usize,
     depth: usize,
 }
 
@@ -70,21 +76,32 @@ impl Node {
         }
     }
 
+    /// Another value in the same place.
+    #[must_use]
+    pub fn with(&self, value: Value) -> Self {
+        Self::new(self.at, value)
+    }
+
     fn new(at: Position, value: Value) -> Self {
-        let (mut weight, mut depth) = (1_usize, 0);
-        let mut add = |node: &Node| {
+        let (mut weight, mut bytes, mut depth) = (1_usize, 0_usize, 0);
+        let mut add = |key: usize, node: &Node| {
             weight = weight.saturating_add(node.weight);
+            bytes = bytes.saturating_add(key).saturating_add(node.bytes);
             depth = depth.max(node.depth);
         };
         match &value {
-            Value::List(items) => items.iter().for_each(|item| add(item)),
-            Value::Map(entries) => entries.iter().for_each(|(_, item)| add(item)),
-            Value::Absent | Value::Text(_) => {}
+            Value::List(items) => items.iter().for_each(|item| add(0, item)),
+            Value::Map(entries) => entries
+                .iter()
+                .for_each(|(key, item)| add(key.text.len(), item)),
+            Value::Text(text) => bytes = text.len(),
+            Value::Absent => {}
         }
         Self {
             at,
             value,
             weight,
+            bytes,
             depth: depth + 1,
         }
     }
@@ -160,6 +177,8 @@ enum Open {
         at: Position,
         anchor: usize,
         entries: Vec<(Key, Arc<Node>)>,
+        /// The line of each key.
+        seen: HashMap<String, usize>,
         key: Option<Key>,
         merged: Vec<Arc<Node>>,
     },
@@ -172,6 +191,7 @@ struct Loader {
     root: Option<Arc<Node>>,
     documents: usize,
     written: usize,
+    bytes: usize,
     faults: Vec<Fault>,
 }
 
@@ -204,6 +224,7 @@ impl Loader {
                 at,
                 anchor,
                 entries: Vec::new(),
+                seen: HashMap::new(),
                 key: None,
                 merged: Vec::new(),
             }),
@@ -212,7 +233,7 @@ impl Loader {
                 let Some(node) = self.anchors.get(&anchor).cloned() else {
                     return Err(Fault::new(at, "an alias inside of what it stands for"));
                 };
-                self.count(at, node.weight)?;
+                self.count(at, node.weight, node.bytes)?;
                 self.put(at, node)?;
             }
             _ => {}
@@ -232,8 +253,12 @@ impl Loader {
                 merged,
                 ..
             }) => {
-                for source in merged {
-                    self.merge(&mut entries, &source);
+                if !merged.is_empty() {
+                    let keys = entries.iter().map(|(key, _)| key.text.clone());
+                    let mut known: HashSet<String> = keys.collect();
+                    for source in merged {
+                        self.merge(&mut entries, &mut known, &source);
+                    }
                 }
                 self.add(anchor, Node::new(at, Value::Map(entries)))
             }
@@ -242,16 +267,23 @@ impl Loader {
     }
 
     /// `<<`: what the map has itself wins over what it is merged with.
-    fn merge(&mut self, entries: &mut Vec<(Key, Arc<Node>)>, source: &Node) {
+    fn merge(
+        &mut self,
+        entries: &mut Vec<(Key, Arc<Node>)>,
+        known: &mut HashSet<String>,
+        source: &Node,
+    ) {
         match &source.value {
             Value::Map(others) => {
                 for (key, value) in others {
-                    if !entries.iter().any(|(known, _)| known.text == key.text) {
+                    if known.insert(key.text.clone()) {
                         entries.push((key.clone(), value.clone()));
                     }
                 }
             }
-            Value::List(sources) => sources.iter().for_each(|one| self.merge(entries, one)),
+            Value::List(sources) => sources
+                .iter()
+                .for_each(|one| self.merge(entries, known, one)),
             Value::Absent => {}
             Value::Text(_) => self.faults.push(Fault::new(
                 source.at,
@@ -262,7 +294,11 @@ impl Loader {
 
     fn add(&mut self, anchor: usize, node: Node) -> Result<(), Fault> {
         let at = node.at;
-        self.count(at, 1)?;
+        let bytes = match &node.value {
+            Value::Text(text) => text.len(),
+            _ => 0,
+        };
+        self.count(at, 1, bytes)?;
         let node = Arc::new(node);
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -271,8 +307,15 @@ impl Loader {
     }
 
     /// Counts what a reader will have to walk: an alias as much as what it stands for.
-    fn count(&mut self, at: Position, nodes: usize) -> Result<(), Fault> {
+    fn count(&mut self, at: Position, nodes: usize, bytes: usize) -> Result<(), Fault> {
         self.written = self.written.saturating_add(nodes);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > MAX_TEXT_BYTES {
+            return Err(Fault::new(
+                at,
+                format!("more than {MAX_TEXT_BYTES} bytes when all aliases are written out"),
+            ));
+        }
         if self.written > MAX_NODES {
             return Err(Fault::new(
                 at,
@@ -291,6 +334,7 @@ impl Loader {
             Some(Open::List { items, .. }) => items.push(node),
             Some(Open::Map {
                 entries,
+                seen,
                 key,
                 merged,
                 ..
@@ -306,15 +350,16 @@ impl Loader {
                     *key = Some(Key { text, at });
                 }
                 Some(key) if key.text == "<<" => merged.push(node),
-                Some(key) => match entries.iter().find(|(known, _)| known.text == key.text) {
-                    Some((first, _)) => {
-                        let message = format!(
-                            "`{}` is given twice; first in line {}",
-                            key.text, first.at.line
-                        );
+                Some(key) => match seen.get(&key.text) {
+                    Some(first) => {
+                        let message =
+                            format!("`{}` is given twice; first in line {first}", key.text);
                         self.faults.push(Fault::new(key.at, message));
                     }
-                    None => entries.push((key, node)),
+                    None => {
+                        seen.insert(key.text.clone(), key.at.line);
+                        entries.push((key, node));
+                    }
                 },
             },
         }
