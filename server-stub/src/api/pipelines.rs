@@ -137,9 +137,9 @@ pub(super) fn refusal(error: TriggerError) -> Refusal {
         TriggerError::Database(_) => return Refusal::internal("trigger a pipeline", &error),
         TriggerError::Unknown(name) => return reply::not_found("Pipeline", "name", name),
         TriggerError::Active { .. } | TriggerError::Unsteady(_) => StatusCode::CONFLICT,
-        TriggerError::UnknownVariable { .. } | TriggerError::Material { .. } => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        TriggerError::UnknownVariable { .. }
+        | TriggerError::Material { .. }
+        | TriggerError::Upstream { .. } => StatusCode::UNPROCESSABLE_ENTITY,
     };
     Refusal::message(status, Chain(&error).to_string())
 }

@@ -35,12 +35,20 @@ pub fn check(template: &str, materials: &[Material], variables: &[Variable]) -> 
                     ));
                 }
             }
-            Piece::Material { name, .. } => {
-                if !materials
+            Piece::Material { name, first } => {
+                let known = materials
                     .iter()
-                    .any(|one| one.name.eq_ignore_ascii_case(name))
-                {
-                    return Err(format!("the label names `{name}`, which is no material"));
+                    .find(|one| one.name().eq_ignore_ascii_case(name));
+                match known {
+                    None => {
+                        return Err(format!("the label names `{name}`, which is no material"));
+                    }
+                    Some(Material::Dependency(_)) if first.is_some() => {
+                        return Err(format!(
+                            "the label cuts `{name}`, but only revisions of repositories can be cut"
+                        ));
+                    }
+                    Some(_) => {}
                 }
             }
             Piece::Text(_) | Piece::Count => {}
@@ -49,7 +57,8 @@ pub fn check(template: &str, materials: &[Material], variables: &[Variable]) -> 
     Ok(())
 }
 
-/// The label of a run. `revision` answers the newest revision of a material by its name.
+/// The label of a run. `revision` answers, by a material's name, its newest revision, or
+/// of a dependency the upstream run's label.
 pub fn render<'r>(
     template: &str,
     counter: i64,

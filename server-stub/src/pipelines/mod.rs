@@ -1,7 +1,9 @@
 //! Pipelines: their definitions, read from `*.gocd.yaml` files in git repositories.
 
+pub mod cipher;
 pub mod cron;
 pub mod definition;
+pub mod filter;
 pub mod git;
 pub mod label;
 pub mod location;

@@ -11,6 +11,7 @@ use sqlx::SqliteConnection;
 
 use super::definition::Configuration;
 use super::git::{self, GitError, Mirror, Remote};
+use super::reader::links::{self, Elsewhere, Link};
 use super::reader::{self, Home};
 use super::{location, names, store};
 use crate::{App, answer::Chain, database::DatabaseError};
@@ -185,7 +186,9 @@ pub async fn look(app: &App, turn: Turn) -> Result<ConfigRepo, DatabaseError> {
         Err(error) => (None, Some(Err(Chain(&error).to_string()))),
     };
     let outcome = match outcome {
-        Some(Ok(configuration)) => Some(take_over(&mut write, &repo.id, &configuration).await?),
+        Some(Ok((configuration, links))) => {
+            Some(take_over(&mut write, &repo.id, &configuration, &links).await?)
+        }
         Some(Err(message)) => Some(Err(message)),
         None => None,
     };
@@ -232,7 +235,8 @@ pub async fn look(app: &App, turn: Turn) -> Result<ConfigRepo, DatabaseError> {
 enum Newest {
     /// Nothing new since the last look.
     Known(String),
-    Read(String, Result<Configuration, String>),
+    /// What it defines, or what is wrong with it.
+    Read(String, Result<(Configuration, Vec<Link>), String>),
 }
 
 fn read_newest(folder: &std::path::Path, repo: &ConfigRepo) -> Result<Newest, GitError> {
@@ -263,7 +267,7 @@ fn read_newest(folder: &std::path::Path, repo: &ConfigRepo) -> Result<Newest, Gi
         problems.push("there is no *.gocd.yaml file in the repository".to_owned());
     }
     let outcome = match reading.configuration {
-        Some(configuration) if problems.is_empty() => Ok(configuration),
+        Some(configuration) if problems.is_empty() => Ok((configuration, reading.links)),
         _ => Err(problems.join("\n")),
     };
     Ok(Newest::Read(revision, outcome))
@@ -274,46 +278,29 @@ async fn take_over(
     connection: &mut SqliteConnection,
     id: &str,
     configuration: &Configuration,
+    links: &[Link],
 ) -> Result<Result<(), String>, DatabaseError> {
-    let mut problems = Vec::new();
-    for other in store::pipelines(connection).await? {
-        if other.repository == id {
-            continue;
-        }
-        let name = &other.pipeline.name;
-        let same = |one: &&super::definition::Pipeline| one.name.eq_ignore_ascii_case(name);
-        if let Some(pipeline) = configuration.pipelines.iter().find(same) {
-            problems.push(format!(
-                "the pipeline `{}` is defined by the configuration repository `{}` already",
-                pipeline.name, other.repository
-            ));
-        }
-    }
-    let elsewhere: Vec<String> =
-        sqlx::query_scalar("SELECT definition FROM environments WHERE repo_id <> $1")
+    let (own, others): (Vec<_>, Vec<_>) = store::pipelines(connection)
+        .await?
+        .into_iter()
+        .partition(|one| one.repository == id);
+    let mut elsewhere = Elsewhere {
+        pipelines: others,
+        environments: Vec::new(),
+    };
+    let parts: Vec<(String, String)> =
+        sqlx::query_as("SELECT repo_id, definition FROM environments WHERE repo_id <> $1")
             .bind(id)
             .fetch_all(&mut *connection)
             .await?;
-    for definition in elsewhere {
-        let other: super::definition::Environment = store::decode("an environment", &definition)?;
-        for environment in &configuration.environments {
-            if environment.name.eq_ignore_ascii_case(&other.name) {
-                continue;
-            }
-            for pipeline in &environment.pipelines {
-                if other
-                    .pipelines
-                    .iter()
-                    .any(|one| one.eq_ignore_ascii_case(pipeline))
-                {
-                    problems.push(format!(
-                        "the pipeline `{pipeline}` is in the environment `{}` already, by another repository",
-                        other.name
-                    ));
-                }
-            }
-        }
+    for (repository, definition) in parts {
+        let part = store::decode("an environment", &definition)?;
+        elsewhere.environments.push((repository, part));
     }
+    let problems = links::check(links, &configuration.pipelines, Some(&elsewhere));
+    let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let old: Vec<_> = own.into_iter().map(|one| one.pipeline).collect();
+    problems.extend(links::broken(&old, &configuration.pipelines, &elsewhere));
     if !problems.is_empty() {
         return Ok(Err(problems.join("\n")));
     }

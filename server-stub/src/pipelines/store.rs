@@ -74,6 +74,7 @@ pub async fn environments(
             Some(known) => {
                 known.variables.extend(part.variables);
                 known.pipelines.extend(part.pipelines);
+                known.agents.extend(part.agents);
             }
             None => environments.push(part),
         }

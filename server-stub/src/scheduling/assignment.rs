@@ -6,7 +6,7 @@ use journeyman_protocol::{
 };
 
 use super::run::{self, JobRow, StageRow};
-use super::{SchedulingError, progression, work};
+use super::{SchedulingError, progression, upstream, work};
 use crate::App;
 use crate::agents::{self, Agent, ConfigState};
 use crate::database::DatabaseError;
@@ -63,7 +63,11 @@ pub async fn assign(app: &App, agent: &Agent) -> Result<Option<BuildWork>, Sched
                 .fetch_all(&mut *write)
                 .await
                 .map_err(DatabaseError::from)?;
-        match work::document(&run, &stages, &stage, &job, &agent.resources) {
+        let origins = match run.definition.job(&stage.name, &job.name) {
+            Some(definition) => upstream::origins(&mut write, &run, definition).await?,
+            None => upstream::Origins::new(),
+        };
+        match work::document(&run, &stages, &origins, &stage, &job, &agent.resources) {
             Ok(document) => {
                 sqlx::query("UPDATE jobs SET agent_uuid = $2 WHERE id = $1")
                     .bind(job.id)

@@ -12,6 +12,7 @@ pub mod run;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod trigger;
+mod upstream;
 mod variables;
 pub mod view;
 mod work;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use crate::database::DatabaseError;
-use crate::pipelines::definition::{Pipeline, Stage, Variable};
+use crate::pipelines::definition::{Job, Pipeline, Stage, Variable};
 use crate::pipelines::store::decode;
 
 /// What a run was started from; later changes of the configuration do not touch it.
@@ -35,6 +35,13 @@ impl RunDefinition {
     pub fn stage(&self, name: &str) -> Option<(usize, &Stage)> {
         let mut stages = self.pipeline.stages.iter().enumerate();
         stages.find(|(_, stage)| stage.name.eq_ignore_ascii_case(name))
+    }
+
+    /// A job of a stage.
+    #[must_use]
+    pub fn job(&self, stage: &str, name: &str) -> Option<&Job> {
+        let (_, stage) = self.stage(stage)?;
+        stage.jobs.iter().find(|job| job.name == name)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use journeyman_protocol::{
-    material::{GitMaterial, Material as WireMaterial},
+    material::{
+        DependencyMaterial, GitMaterial, IgnoredFiles, Material as WireMaterial, MaterialAttributes,
+    },
     name::CaseInsensitiveString,
     revision::{MaterialRevision, MaterialRevisions, Modification},
     secret::Secret,
@@ -13,7 +15,7 @@ use super::progression;
 use super::run::{self, Run, RunDefinition, RunEnvironment};
 use crate::App;
 use crate::database::DatabaseError;
-use crate::pipelines::definition::{Material, Pipeline, Variable};
+use crate::pipelines::definition::{self, Filter, Material, Pipeline, Variable};
 use crate::pipelines::git::{self, GitError, Mirror, Remote};
 use crate::pipelines::{label, store};
 
@@ -37,6 +39,8 @@ pub enum TriggerError {
         #[source]
         source: GitError,
     },
+    #[error("{upstream} has not passed yet, which the material {material} waits for")]
+    Upstream { material: String, upstream: String },
     #[error("the configuration of {0} changed again and again while it was triggered; try again")]
     Unsteady(String),
 }
@@ -136,7 +140,12 @@ async fn resolve(
         let seen = before.and_then(|one| one.newest());
         let modifications = match (seen, update) {
             (Some(seen), false) => vec![seen.clone()],
-            _ => history(app, material, seen.map(|one| one.revision.clone())).await?,
+            _ => match material {
+                Material::Git(git) => {
+                    history(app, git, seen.map(|one| one.revision.clone())).await?
+                }
+                Material::Dependency(dependency) => vec![newest_passed(app, dependency).await?],
+            },
         };
         let newest = modifications.first().map(|one| &one.revision);
         revisions.push(MaterialRevision {
@@ -150,7 +159,7 @@ async fn resolve(
 
 async fn history(
     app: &App,
-    material: &Material,
+    material: &definition::GitMaterial,
     seen: Option<String>,
 ) -> Result<Vec<Modification>, TriggerError> {
     let remote = Remote {
@@ -178,6 +187,41 @@ async fn history(
         ..Modification::default()
     };
     Ok(commits.into_iter().map(modification).collect())
+}
+
+/// The newest run of an upstream stage that has passed.
+async fn newest_passed(
+    app: &App,
+    material: &definition::DependencyMaterial,
+) -> Result<Modification, TriggerError> {
+    let connection = app.database.readers().acquire().await;
+    let mut connection = connection.map_err(DatabaseError::from)?;
+    let found: Option<(String, i64, String, String, i64, i64)> = sqlx::query_as(
+        "SELECT pipeline_runs.pipeline, pipeline_runs.counter, pipeline_runs.label, stages.name, \
+         stages.counter, stages.completed_at FROM stages \
+         JOIN pipeline_runs ON pipeline_runs.id = stages.run_id \
+         WHERE lower(pipeline_runs.pipeline) = lower($1) AND lower(stages.name) = lower($2) \
+         AND stages.state = 'Passed' AND stages.completed_at IS NOT NULL \
+         ORDER BY pipeline_runs.counter DESC, stages.counter DESC LIMIT 1",
+    )
+    .bind(&material.pipeline)
+    .bind(&material.stage)
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(DatabaseError::from)?;
+    let Some((pipeline, counter, label, stage, stage_counter, completed_at)) = found else {
+        return Err(TriggerError::Upstream {
+            material: material.name.clone(),
+            upstream: format!("{}/{}", material.pipeline, material.stage),
+        });
+    };
+    Ok(Modification {
+        revision: format!("{pipeline}/{counter}/{stage}/{stage_counter}"),
+        pipeline_label: Some(label),
+        modified_time: Timestamp::from_millisecond(completed_at).ok(),
+        id: -1,
+        ..Modification::default()
+    })
 }
 
 /// Makes the run, if the pipeline is still what the revisions were looked up for.
@@ -209,8 +253,9 @@ async fn start(
     .map_err(DatabaseError::from)?;
     let newest = |name: &str| {
         let mut all = pipeline.materials.iter().zip(&revisions.revisions);
-        let (_, found) = all.find(|(one, _)| one.name.eq_ignore_ascii_case(name))?;
-        found.newest().map(|one| one.revision.as_str())
+        let (_, found) = all.find(|(one, _)| one.name().eq_ignore_ascii_case(name))?;
+        let newest = found.newest()?;
+        Some(newest.pipeline_label.as_deref().unwrap_or(&newest.revision))
     };
     let label = label::render(
         &pipeline.label_template,
@@ -244,6 +289,21 @@ async fn start(
 }
 
 fn on_wire(material: &Material) -> WireMaterial {
+    match material {
+        Material::Git(git) => git_on_wire(git),
+        Material::Dependency(dependency) => WireMaterial::DependencyMaterial(DependencyMaterial {
+            pipeline_name: CaseInsensitiveString::new(&dependency.pipeline),
+            stage_name: CaseInsensitiveString::new(&dependency.stage),
+            ignore_for_scheduling: dependency.ignore_for_scheduling,
+            attributes: MaterialAttributes {
+                name: Some(CaseInsensitiveString::new(&dependency.name)),
+                ..MaterialAttributes::of_type("DependencyMaterial")
+            },
+        }),
+    }
+}
+
+fn git_on_wire(material: &definition::GitMaterial) -> WireMaterial {
     let mut git = GitMaterial::new(&material.url, &material.branch);
     git.shallow_clone = material.shallow_clone;
     git.scm.folder = material.destination.clone();
@@ -252,6 +312,19 @@ fn on_wire(material: &Material) -> WireMaterial {
     git.scm.password = material.password.as_deref().map(Secret::from);
     if material.username.is_some() || material.password.is_some() {
         git.scm.secret_params_for_password = Some(Vec::new());
+    }
+    let (patterns, inverted) = match &material.filter {
+        Filter::None => (&[][..], false),
+        Filter::Ignore(patterns) => (&patterns[..], false),
+        Filter::Includes(patterns) => (&patterns[..], true),
+    };
+    if !patterns.is_empty() {
+        let pattern = |pattern: &String| IgnoredFiles {
+            pattern: pattern.clone(),
+            ..IgnoredFiles::default()
+        };
+        git.scm.filter = Some(patterns.iter().map(pattern).collect());
+        git.scm.invert_filter = inverted;
     }
     git.scm.attributes.name = Some(CaseInsensitiveString::new(&material.name));
     WireMaterial::GitMaterial(git)

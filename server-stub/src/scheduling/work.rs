@@ -11,8 +11,9 @@ use journeyman_protocol::{
 };
 
 use super::run::{self, JobRow, Run, StageRow};
+use super::upstream::Origins;
 use super::variables::{self, Setting};
-use crate::pipelines::definition::{self, Action, ArtifactKind, Fetch, Task};
+use crate::pipelines::definition::{self, Action, ArtifactKind, Build, BuildTool, Fetch, Task};
 
 /// The only charset consoles have here.
 const CHARSET: &str = "UTF-8";
@@ -20,14 +21,18 @@ const CHARSET: &str = "UTF-8";
 /// Where test reports go when nothing else is said. GoCD's default.
 const TEST_OUTPUT: &str = "testoutput";
 
+/// The line of ant's and nant's output that says it failed, whatever it exits with.
+const BUILD_FAILED: &str = "BUILD FAILED";
+
 /// What runs a script.
 const SHELL: &str = "/bin/sh";
 
 /// The document for a job, or what is wrong with what the run was started from. `stages` are those
-/// of the run, the newest of each name last.
+/// of the run, the newest of each name last; `origins` the upstream runs that the job fetches from.
 pub(super) fn document(
     run: &Run,
     stages: &[StageRow],
+    origins: &Origins,
     stage_row: &StageRow,
     job_row: &JobRow,
     agent_resources: &[String],
@@ -41,6 +46,11 @@ pub(super) fn document(
         .find(|job| job.name == job_row.name)
         .ok_or("it is not in the run's definition")?;
     let folder = PathBuf::from("pipelines").join(&run.pipeline);
+    let known = Known {
+        run,
+        stages,
+        origins,
+    };
     let setting = Setting {
         run,
         stage_row,
@@ -65,8 +75,8 @@ pub(super) fn document(
             builders: job
                 .tasks
                 .iter()
-                .map(|task| builder(task, run, stages, &folder))
-                .collect(),
+                .map(|task| builder(task, &known, &folder))
+                .collect::<Result<_, _>>()?,
             artifact_plans: job.artifacts.iter().map(plan).collect(),
             artifact_stores: Vec::new(),
             job_identifier: run::identifier(run, stage_row, job_row),
@@ -79,8 +89,16 @@ pub(super) fn document(
     })
 }
 
-fn builder(task: &Task, run: &Run, stages: &[StageRow], folder: &Path) -> Builder {
-    let mut attributes = BuilderAttributes::described(describe(&task.action, &run.pipeline));
+/// What artifacts can be fetched from.
+struct Known<'a> {
+    run: &'a Run,
+    stages: &'a [StageRow],
+    origins: &'a Origins,
+}
+
+fn builder(task: &Task, known: &Known<'_>, folder: &Path) -> Result<Builder, String> {
+    let pipeline = &known.run.pipeline;
+    let mut attributes = BuilderAttributes::described(describe(&task.action, pipeline));
     attributes.conditions = match task.run_if {
         // What GoCD sends when nothing is said, and what it means.
         definition::RunIf::Passed => Vec::new(),
@@ -88,42 +106,64 @@ fn builder(task: &Task, run: &Run, stages: &[StageRow], folder: &Path) -> Builde
         definition::RunIf::Any => vec![RunIf::Any],
     };
     let make = |action: &Action, attributes| match action {
-        Action::Fetch(what) => fetch(what, run, stages, folder, attributes),
+        Action::Fetch(what) => fetch(what, known, folder, attributes),
         Action::Exec {
             command,
             arguments,
             working_directory,
-        } => exec(
+        } => Ok(exec(
             command,
             arguments,
             working_directory.as_deref(),
             folder,
             attributes,
-        ),
-        Action::Script(text) => Builder::CommandBuilderWithArgList(CommandBuilderWithArgList {
-            args: vec!["-c".to_owned(), text.clone()],
-            command: SHELL.to_owned(),
-            working_dir: folder.to_path_buf(),
-            error_string: String::new(),
-            attributes,
-        }),
+        )),
+        Action::Build(build) => Ok(build_tool(build, folder, attributes)),
+        Action::Script(text) => Ok(Builder::CommandBuilderWithArgList(
+            CommandBuilderWithArgList {
+                args: vec!["-c".to_owned(), text.clone()],
+                command: SHELL.to_owned(),
+                working_dir: folder.to_path_buf(),
+                error_string: String::new(),
+                attributes,
+            },
+        )),
     };
     if let Some(on_cancel) = &task.on_cancel {
-        let of_cancel = BuilderAttributes::described(describe(on_cancel, &run.pipeline));
-        attributes.cancel_builder = Some(Box::new(make(on_cancel, of_cancel)));
+        let of_cancel = BuilderAttributes::described(describe(on_cancel, pipeline));
+        attributes.cancel_builder = Some(Box::new(make(on_cancel, of_cancel)?));
     }
     make(&task.action, attributes)
 }
 
-/// GoCD: the stage's newest run there is now, or `latest`.
 fn fetch(
     what: &Fetch,
-    run: &Run,
-    stages: &[StageRow],
+    known: &Known<'_>,
     folder: &Path,
     attributes: BuilderAttributes,
-) -> Builder {
-    let newest = stages.iter().rfind(|stage| stage.name == what.stage);
+) -> Result<Builder, String> {
+    let run = known.run;
+    let (pipeline, counter, label, stage_counter) = if what.ancestors.is_empty() {
+        // GoCD: the stage's newest run there is now, or `latest`.
+        let mut stages = known.stages.iter();
+        let newest = stages.rfind(|stage| stage.name == what.stage);
+        let stage_counter = newest.map_or("latest".to_owned(), |stage| stage.counter.to_string());
+        (&run.pipeline, run.counter, &run.label, stage_counter)
+    } else {
+        let origin = known.origins.get(&what.ancestors).ok_or_else(|| {
+            format!(
+                "it fetches from {}, and the run was not made with a run of it",
+                what.ancestors.join("/")
+            )
+        })?;
+        let stage_counter = origin.stage_counter(&what.stage);
+        (
+            &origin.pipeline,
+            origin.counter,
+            &origin.label,
+            stage_counter,
+        )
+    };
     let to: PathBuf = folder.join(&what.destination).components().collect();
     let name = what.source.rsplit('/').next().unwrap_or_default();
     let handler = if what.is_file {
@@ -139,14 +179,14 @@ fn fetch(
             ..DirHandler::default()
         })
     };
-    let checksums = format!("{}_{}_{}_md5.checksum", run.pipeline, what.stage, what.job);
-    Builder::FetchArtifactBuilder(FetchArtifactBuilder {
+    let checksums = format!("{}_{}_{}_md5.checksum", pipeline, what.stage, what.job);
+    Ok(Builder::FetchArtifactBuilder(FetchArtifactBuilder {
         job_identifier: JobIdentifier {
-            pipeline_name: run.pipeline.clone(),
-            pipeline_counter: i32::try_from(run.counter).unwrap_or(i32::MAX),
-            pipeline_label: run.label.clone(),
+            pipeline_name: pipeline.clone(),
+            pipeline_counter: i32::try_from(counter).unwrap_or(i32::MAX),
+            pipeline_label: label.clone(),
             stage_name: what.stage.clone(),
-            stage_counter: newest.map_or("latest".to_owned(), |stage| stage.counter.to_string()),
+            stage_counter,
             build_name: what.job.clone(),
             ..JobIdentifier::default()
         },
@@ -157,7 +197,7 @@ fn fetch(
             checksum_file: to.join(checksums),
         },
         attributes,
-    })
+    }))
 }
 
 fn exec(
@@ -167,10 +207,7 @@ fn exec(
     folder: &Path,
     attributes: BuilderAttributes,
 ) -> Builder {
-    let working_dir = match working_directory {
-        Some(inside) if !matches!(inside, "" | ".") => folder.join(inside),
-        _ => folder.to_path_buf(),
-    };
+    let working_dir = working_dir(working_directory, folder);
     // GoCD: without arguments it is the form with one string for all of them.
     if arguments.is_empty() {
         Builder::CommandBuilder(CommandBuilder {
@@ -191,17 +228,69 @@ fn exec(
     }
 }
 
+fn build_tool(build: &Build, folder: &Path, attributes: BuilderAttributes) -> Builder {
+    let (command, args) = command_of(build);
+    let error_string = match build.tool {
+        BuildTool::Ant | BuildTool::Nant { .. } => BUILD_FAILED.to_owned(),
+        BuildTool::Rake => String::new(),
+    };
+    Builder::CommandBuilder(CommandBuilder {
+        args,
+        command,
+        working_dir: working_dir(build.working_directory.as_deref(), folder),
+        error_string,
+        attributes,
+    })
+}
+
+/// Program and arguments, in one string as GoCD has them.
+fn command_of(build: &Build) -> (String, String) {
+    let (command, option) = match &build.tool {
+        BuildTool::Ant => ("ant".to_owned(), "-f "),
+        BuildTool::Nant { path: None } => ("nant".to_owned(), "-buildfile:"),
+        BuildTool::Nant { path: Some(path) } => {
+            let path = path.trim_end_matches('/');
+            (format!("{path}/nant"), "-buildfile:")
+        }
+        BuildTool::Rake => ("rake".to_owned(), "-f "),
+    };
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let file = given(&build.build_file).map(|file| format!("{option}\"{file}\""));
+    let parts: Vec<String> = file.into_iter().chain(given(&build.target)).collect();
+    (command, parts.join(" "))
+}
+
+fn working_dir(inside: Option<&str>, folder: &Path) -> PathBuf {
+    match inside {
+        Some(inside) if !matches!(inside, "" | ".") => folder.join(inside),
+        _ => folder.to_path_buf(),
+    }
+}
+
 /// What the console shows after `Task: `. A script shows as its first line: the console has a
 /// line for each task, not a page.
 fn describe(action: &Action, pipeline: &str) -> String {
     match action {
+        Action::Build(build) => {
+            let (command, args) = command_of(build);
+            let folder = build.working_directory.as_deref();
+            let folder = folder.map(|folder| format!("(workingDirectory: {folder})"));
+            let words = [command, args].into_iter().chain(folder);
+            let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
+            words.join(" ")
+        }
         Action::Fetch(Fetch {
+            ancestors,
             stage,
             job,
             source,
             destination,
             ..
         }) => {
+            let pipeline = match ancestors.is_empty() {
+                true => pipeline.to_owned(),
+                false => ancestors.join("/"),
+            };
             format!("fetch artifact [{source}] => [{destination}] from [{pipeline}/{stage}/{job}]")
         }
         Action::Exec {

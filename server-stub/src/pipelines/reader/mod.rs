@@ -1,24 +1,32 @@
 //! From `*.gocd.yaml` to definitions.
 //!
 //! All problems of all files are reported at once, each with file, line, the keys that lead to it
-//! and what is wrong. What GoCD's format has and this server does not have yet is a problem as
-//! well, never silently dropped: a pipeline that runs without its timer is worse than an error.
+//! and what is wrong. What needs a plugin is a problem as well, never silently dropped: a job that
+//! runs without its elastic agent is worse than an error.
 //! Keys that mean nothing to GoCD either are only warned about, as GoCD ignores them.
 
 mod job;
+pub mod links;
 mod material;
+mod parameters;
 mod pipeline;
 mod section;
+mod stage;
+mod task;
 #[cfg(test)]
 mod tests;
 
 pub use section::Problem;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use links::Target;
 use section::{Place, Report, Section};
 
 use super::definition::{Configuration, Environment, Pipeline};
 use super::names;
-use super::yaml::{self, Value};
+use super::yaml::{self, Key, Value};
 
 /// Versions of the format that can be read.
 const OLDEST_VERSION: u32 = 1;
@@ -46,6 +54,8 @@ pub struct Reading {
     pub configuration: Option<Configuration>,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
+    /// What only other repositories can tell to be right; [`links::check`] tells whether it is.
+    pub links: Vec<links::Link>,
 }
 
 /// Reads all files of one revision of a configuration repository.
@@ -53,19 +63,27 @@ pub fn read(files: &[Source], home: &Home) -> Reading {
     let mut found = Found::default();
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
+    let mut links = Vec::new();
     for file in files {
         let mut report = Report::new(&file.path);
         read_file(&file.text, home, &mut found, &mut report);
         problems.append(&mut report.problems);
         warnings.append(&mut report.warnings);
+        links.append(&mut report.links);
     }
-    problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
+    sort(&mut problems);
     let configuration = problems.is_empty().then_some(found.configuration);
     Reading {
         configuration,
         problems,
         warnings,
+        links,
     }
+}
+
+/// By file and line.
+fn sort(problems: &mut [Problem]) {
+    problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
 }
 
 /// What the files read so far have in common.
@@ -73,8 +91,10 @@ pub fn read(files: &[Source], home: &Home) -> Reading {
 struct Found {
     configuration: Configuration,
     version: Option<(u32, String)>,
-    /// Where each pipeline was defined, by its name in lower case.
-    pipelines: Vec<(String, String)>,
+    /// File and line where each pipeline was defined, by its name in lower case.
+    pipelines: HashMap<String, (String, usize)>,
+    /// The environment of each pipeline, by its name in lower case.
+    environment_of: HashMap<String, String>,
 }
 
 fn read_file(text: &str, home: &Home, found: &mut Found, report: &mut Report<'_>) {
@@ -113,9 +133,9 @@ fn read_file(text: &str, home: &Home, found: &mut Found, report: &mut Report<'_>
         }
         for (key, place) in place.named(report) {
             if pipelines {
-                read_pipeline(&key.text, &place, home, version, found, report);
+                read_pipeline(key, &place, home, version, found, report);
             } else {
-                read_environment(&key.text, &place, found, report);
+                read_environment(key, &place, found, report);
             }
         }
     }
@@ -146,69 +166,99 @@ fn read_version(place: Option<&Place<'_>>, found: &mut Found, report: &mut Repor
 }
 
 fn read_pipeline(
-    name: &str,
+    key: &Key,
     place: &Place<'_>,
     home: &Home,
     version: u32,
     found: &mut Found,
     report: &mut Report<'_>,
 ) {
-    let lower = name.to_ascii_lowercase();
-    if let Some((_, file)) = found.pipelines.iter().find(|(known, _)| *known == lower) {
-        let message = format!("the pipeline `{name}` is defined in {file} as well");
-        place.wrong(report, message);
-    } else {
-        found.pipelines.push((lower, report.file().to_owned()));
+    let here = (report.file().to_owned(), key.at.line);
+    match found.pipelines.entry(key.text.to_ascii_lowercase()) {
+        Entry::Occupied(known) => {
+            let (file, line) = known.get();
+            let message = format!(
+                "the pipeline `{}` is defined in {file}, line {line}, as well",
+                key.text
+            );
+            report.wrong(key.at, &place.path, message);
+        }
+        Entry::Vacant(free) => {
+            free.insert(here);
+            report.link(key.at, &place.path, &key.text, Target::Definition);
+        }
     }
-    let pipeline: Option<Pipeline> = pipeline::read(name, place, home, version, report);
+    let pipeline: Option<Pipeline> = pipeline::read(key, place, home, version, report);
     found.configuration.pipelines.extend(pipeline);
 }
 
-fn read_environment(name: &str, place: &Place<'_>, found: &mut Found, report: &mut Report<'_>) {
-    report.check(place, names::check_name(name));
+fn read_environment(key: &Key, place: &Place<'_>, found: &mut Found, report: &mut Report<'_>) {
+    let name = &key.text;
+    report.check_key(key, place, names::check_name(name));
     let Some(mut section) = place.section(report) else {
         return;
     };
     let section: &mut Section<'_> = &mut section;
-    section.not_yet(report, &["agents"]);
     let variables = section.variables(report);
+    let agents = section.get("agents");
+    let agents = agents.map(|place| read_agents(&place, report));
     let mut pipelines = Vec::new();
-    if let Some(place) = section.get("pipelines") {
-        for item in place.list(report) {
-            let Some(pipeline) = item.text(report) else {
-                continue;
-            };
-            let elsewhere = found.configuration.environments.iter().find(|known| {
-                !known.name.eq_ignore_ascii_case(name)
-                    && known
-                        .pipelines
-                        .iter()
-                        .any(|one| one.eq_ignore_ascii_case(&pipeline))
-            });
-            if let Some(other) = elsewhere {
-                let message = format!(
-                    "`{pipeline}` is in the environment `{}` already",
-                    other.name
-                );
-                item.wrong(report, message);
-            }
-            pipelines.push(pipeline);
+    let list = section.get("pipelines");
+    let list = list.map(|place| place.list(report));
+    for item in list.unwrap_or_default() {
+        let Some(pipeline) = item.text(report) else {
+            continue;
+        };
+        report.check(&item, names::check_name(&pipeline));
+        let lower = pipeline.to_ascii_lowercase();
+        let other = found.environment_of.entry(lower).or_insert(name.clone());
+        if !other.eq_ignore_ascii_case(name) {
+            let message = format!("`{pipeline}` is in the environment `{other}` already");
+            item.wrong(report, message);
         }
+        let target = Target::Environment(name.clone());
+        report.link(item.node.at, &item.path, &pipeline, target);
+        pipelines.push(pipeline);
     }
     section.close(report);
+    let part = Environment {
+        name: name.clone(),
+        variables,
+        pipelines,
+        agents: agents.unwrap_or_default(),
+    };
     let environments = &mut found.configuration.environments;
-    match environments
+    let known = environments
         .iter_mut()
-        .find(|known| known.name.eq_ignore_ascii_case(name))
-    {
-        Some(known) => {
-            known.variables.extend(variables);
-            known.pipelines.extend(pipelines);
+        .find(|known| known.name.eq_ignore_ascii_case(name));
+    let Some(known) = known else {
+        environments.push(part);
+        return;
+    };
+    for variable in &part.variables {
+        if known.variables.iter().any(|one| one.name == variable.name) {
+            let message = format!(
+                "the variable `{}` of this environment is defined in another file as well",
+                variable.name
+            );
+            place.wrong(report, message);
         }
-        None => environments.push(Environment {
-            name: name.to_owned(),
-            variables,
-            pipelines,
-        }),
     }
+    known.variables.extend(part.variables);
+    known.pipelines.extend(part.pipelines);
+    known.agents.extend(part.agents);
+}
+
+fn read_agents(place: &Place<'_>, report: &mut Report<'_>) -> Vec<String> {
+    let mut agents = Vec::new();
+    for item in place.list(report) {
+        let Some(uuid) = item.text(report) else {
+            continue;
+        };
+        if uuid.trim().is_empty() || uuid.contains(char::is_control) {
+            item.wrong(report, "this is no UUID of an agent");
+        }
+        agents.push(uuid);
+    }
+    agents
 }

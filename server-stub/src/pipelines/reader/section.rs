@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::links::{Link, Target};
+use crate::pipelines::cipher;
 use crate::pipelines::definition::Variable;
 use crate::pipelines::yaml::{Key, Node, Position, Value};
 
@@ -25,12 +27,17 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Problems of one file; whoever has more will have to come back anyway.
+const MAX_PROBLEMS: usize = 200;
+
 /// What was found in one file.
 pub(super) struct Report<'f> {
     file: &'f str,
     pub(super) problems: Vec<Problem>,
     /// What is read but has no effect.
     pub(super) warnings: Vec<Problem>,
+    /// What only other files and repositories can tell to be right.
+    pub(super) links: Vec<Link>,
 }
 
 impl<'f> Report<'f> {
@@ -39,6 +46,7 @@ impl<'f> Report<'f> {
             file,
             problems: Vec::new(),
             warnings: Vec::new(),
+            links: Vec::new(),
         }
     }
 
@@ -47,11 +55,20 @@ impl<'f> Report<'f> {
     }
 
     pub(super) fn wrong(&mut self, at: Position, path: &str, message: impl Into<String>) {
-        self.problems.push(self.problem(at, path, message.into()));
+        match self.problems.len() {
+            MAX_PROBLEMS => {
+                let message = format!("there are more than {MAX_PROBLEMS} problems in this file");
+                self.problems.push(self.problem(at, "", message));
+            }
+            0..MAX_PROBLEMS => self.problems.push(self.problem(at, path, message.into())),
+            _ => {}
+        }
     }
 
     pub(super) fn warn(&mut self, at: Position, path: &str, message: impl Into<String>) {
-        self.warnings.push(self.problem(at, path, message.into()));
+        if self.warnings.len() < MAX_PROBLEMS {
+            self.warnings.push(self.problem(at, path, message.into()));
+        }
     }
 
     fn problem(&self, at: Position, path: &str, message: String) -> Problem {
@@ -63,10 +80,27 @@ impl<'f> Report<'f> {
         }
     }
 
+    pub(super) fn link(&mut self, at: Position, path: &str, pipeline: &str, target: Target) {
+        self.links.push(Link {
+            file: self.file.to_owned(),
+            at,
+            path: path.to_owned(),
+            pipeline: pipeline.to_owned(),
+            target,
+        });
+    }
+
     /// Adds the problem if the check failed.
     pub(super) fn check(&mut self, place: &Place<'_>, outcome: Result<(), String>) {
         if let Err(message) = outcome {
             self.wrong(place.node.at, &place.path, message);
+        }
+    }
+
+    /// Adds the problem, which the name of the value has, if the check failed.
+    pub(super) fn check_key(&mut self, key: &Key, place: &Place<'_>, outcome: Result<(), String>) {
+        if let Err(message) = outcome {
+            self.wrong(key.at, &place.path, message);
         }
     }
 }
@@ -83,7 +117,7 @@ impl<'n> Place<'n> {
         report.wrong(self.node.at, &self.path, message);
     }
 
-    fn expected(&self, report: &mut Report<'_>, what: &str) {
+    pub(super) fn expected(&self, report: &mut Report<'_>, what: &str) {
         self.wrong(
             report,
             format!("{what} is needed here, not {}", self.node.kind()),
@@ -120,7 +154,8 @@ impl<'n> Place<'n> {
 
     pub(super) fn integer<T: std::str::FromStr>(&self, report: &mut Report<'_>) -> Option<T> {
         let text = self.text(report)?;
-        let number = text.parse().ok();
+        // Rust takes a sign before it; files are decimal digits only.
+        let number = text.parse().ok().filter(|_| !text.starts_with('+'));
         if number.is_none() {
             self.wrong(report, format!("`{text}` is no number that fits here"));
         }
@@ -198,6 +233,16 @@ impl<'n> Place<'n> {
         }
     }
 
+    /// What stands for a map without keys.
+    pub(super) fn empty_section(&self) -> Section<'n> {
+        Section {
+            entries: &[],
+            at: self.node.at,
+            path: self.path.clone(),
+            known: Vec::new(),
+        }
+    }
+
     /// A map whose keys are GoCD's.
     pub(super) fn section(&self, report: &mut Report<'_>) -> Option<Section<'n>> {
         match &self.node.value {
@@ -272,18 +317,15 @@ impl<'n> Section<'n> {
         found
     }
 
-    /// Parts of GoCD's format that this server does not have yet.
-    pub(super) fn not_yet(&mut self, report: &mut Report<'_>, names: &[&'static str]) {
-        for name in names {
-            if let Some(place) = self.get(name) {
-                place.wrong(report, format!("`{name}` is not supported yet"));
-            }
-        }
+    /// Keys that mean something, though nobody asks for their values.
+    pub(super) fn known(&mut self, names: &[&'static str]) {
+        self.known.extend(names);
     }
 
     /// Plain and secure variables, in the order of the file.
     pub(super) fn variables(&mut self, report: &mut Report<'_>) -> Vec<Variable> {
         let mut variables: Vec<Variable> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
         for (name, secure) in [("environment_variables", false), ("secure_variables", true)] {
             let Some(place) = self.get(name) else {
                 continue;
@@ -296,7 +338,7 @@ impl<'n> Section<'n> {
                     );
                     continue;
                 }
-                if variables.iter().any(|known| known.name == key.text) {
+                if !seen.insert(key.text.as_str()) {
                     let message = format!("the variable `{}` is defined twice", key.text);
                     place.wrong(report, message);
                     continue;
@@ -337,16 +379,21 @@ impl<'n> Section<'n> {
     }
 }
 
-/// Encrypted values need the server's cipher, which does not exist yet. A plain value is taken and
-/// masked on the console; whoever reads the repository can read it, so it is said.
+/// A plain value is taken and masked on the console; whoever reads the repository can read it, so
+/// it is said.
 fn check_secure(place: &Place<'_>, value: &str, report: &mut Report<'_>) {
-    if value.starts_with("AES:") || value.starts_with("DES:") {
+    if cipher::is_encrypted(value) {
+        report.check(place, cipher::check_form(value));
+    } else if value.starts_with("DES:") {
         place.wrong(
             report,
-            "encrypted values are not supported yet; a plain value is accepted and masked",
+            "values encrypted with DES are not supported; `journeyman-server encrypt` makes new ones",
         );
     } else if value.contains("{{SECRET:") {
-        place.wrong(report, "references to secret stores are not supported yet");
+        place.wrong(
+            report,
+            "references to secret stores need a plugin, which this server does not run",
+        );
     } else {
         report.warn(
             place.node.at,

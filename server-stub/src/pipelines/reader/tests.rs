@@ -93,7 +93,8 @@ fn the_whole_subset_is_read() {
             ("TOKEN", "sesame", true)
         ]
     );
-    let [src, conf, long] = &app.materials[..] else {
+    let materials: Vec<_> = app.git_materials().collect();
+    let [src, conf, long] = materials[..] else {
         panic!("{:?}", app.materials)
     };
     assert!(src.shallow_clone && src.branch == "main");
@@ -172,14 +173,14 @@ fn problems_name_line_path_and_cause() {
         (
             "group: core",
             "group: a\n    timer: { spec: x }",
-            "5:12: ",
-            "`timer` is not supported yet",
+            "5:20: pipelines.app.timer.spec",
+            "has 1 fields; a Quartz cron expression has six or seven",
         ),
         (
             "group: core",
             "group: a\n    template: x",
             "",
-            "`template` is not supported yet",
+            "`template` and `stages` exclude each other",
         ),
         (
             "group: core",
@@ -189,9 +190,9 @@ fn problems_name_line_path_and_cause() {
         ),
         (
             "group: core",
-            "group: a\n    lock_behavior: lockOnFailure",
+            "group: a\n    lock_behavior: lockOnSuccess",
             "",
-            "lockOnFailure` is not supported yet",
+            "is none of `none`, `lockOnFailure`",
         ),
         (
             "group: core",
@@ -215,7 +216,7 @@ fn problems_name_line_path_and_cause() {
             "group: core",
             "group: a\n    secure_variables: { A: 'AES:x:y' }",
             "",
-            "encrypted values",
+            "no encrypted value such as",
         ),
         (
             "format_version: 11",
@@ -233,13 +234,13 @@ fn problems_name_line_path_and_cause() {
             "{ git: /srv/git/app }",
             "{ hg: x }",
             "6:12: pipelines.app.materials.src",
-            "`hg` are not supported",
+            "`hg` are not supported; this server checks out git",
         ),
         (
             "{ git: /srv/git/app }",
-            "{ pipeline: up, stage: s }",
-            "",
-            "`dependency` are not supported",
+            "{ pipeline: APP, stage: build }",
+            "6:24: pipelines.app.materials.src.pipeline",
+            "cannot depend on itself",
         ),
         (
             "{ git: /srv/git/app }",
@@ -255,9 +256,9 @@ fn problems_name_line_path_and_cause() {
         ),
         (
             "{ git: /srv/git/app }",
-            "{ git: x, ignore: [a] }",
+            "{ git: x, ignore: [a], whitelist: [b] }",
             "",
-            "`ignore` is not supported yet",
+            "only one list of patterns",
         ),
         (
             "{ git: /srv/git/app }",
@@ -309,15 +310,15 @@ fn problems_name_line_path_and_cause() {
         ),
         (
             "exec: { command: make }",
-            "fetch: { pipeline: other, stage: build, job: unit, source: a }",
+            "fetch: { pipeline: 'a b', stage: build, job: unit, source: a }",
             "",
-            "fetching from another pipeline is not supported yet",
+            "`a b` is no name",
         ),
         (
             "exec: { command: make }",
             "fetch: { artifact_origin: external, stage: build, job: unit, artifact_id: a }",
             "",
-            "only artifacts of the `gocd` origin",
+            "the origin `external` need a plugin",
         ),
         (
             "exec: { command: make }",
@@ -340,9 +341,9 @@ fn problems_name_line_path_and_cause() {
         ("unit:\n", "unit-runInstance-2:\n", "", "several instances"),
         (
             "unit:\n",
-            "unit:\n              run_instances: all\n",
+            "unit:\n              run_instances: some\n",
             "",
-            "`run_instances` other than 1",
+            "`some` is neither a number nor `all`",
         ),
         (
             "unit:\n",
@@ -451,7 +452,10 @@ fn merge_keys_fill_in_what_is_missing() {
         "common:\n  base: &base { group: core, materials: { src: { git: /x } } }\npipelines:\n  app:\n    <<: *base\n    group: own\n    stages: [ { s: { tasks: [ { script: x } ] } } ]\n",
     );
     assert_eq!(configuration.pipelines[0].group, "own");
-    assert_eq!(configuration.pipelines[0].materials[0].url, "/x");
+    assert_eq!(
+        configuration.pipelines[0].materials[0].git().unwrap().url,
+        "/x"
+    );
 }
 
 #[test]
@@ -467,7 +471,9 @@ fn files_of_one_repository_must_agree() {
     ];
     let problems = read(&same, &home()).problems;
     assert!(
-        problems[0].message.contains("defined in a.gocd.yaml"),
+        problems[0]
+            .message
+            .contains("defined in a.gocd.yaml, line 3"),
         "{problems:?}"
     );
     assert_eq!(problems[0].file, "b.gocd.yaml");
