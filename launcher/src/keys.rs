@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -19,13 +19,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::{info, warn};
 
+use crate::launcher_file;
+
 /// The launcher that runs, also when its file has been replaced.
 const OWN_FILE: &str = "/proc/self/exe";
-const MAGIC: &[u8; 8] = b"JMLNCHR1";
-/// Bytes behind the manifest of a launcher's file.
-const TRAILER: u64 = 16;
-/// No launcher's manifest is longer. Bytes.
-const LARGEST_MANIFEST: u64 = 64 * 1024;
 /// A line; anything longer is no key. Bytes.
 const LARGEST_KEY: u64 = 4096;
 /// Signatures of a package that are looked at.
@@ -271,7 +268,8 @@ impl Keys {
 /// The keys in the manifest at the end of a launcher's file (see packaging): `executable | manifest |
 /// u64 LE length of the manifest | MAGIC`. None in an executable that was not packaged.
 fn own_keys(file: &mut File) -> Result<Vec<ReleaseKey>, String> {
-    let Some(text) = own_manifest(file)? else {
+    let manifest = launcher_file::manifest(file).map_err(|error| error.to_string())?;
+    let Some(text) = manifest else {
         return Ok(Vec::new());
     };
     let mut keys = Vec::new();
@@ -291,30 +289,6 @@ fn own_keys(file: &mut File) -> Result<Vec<ReleaseKey>, String> {
         Some(error) if keys.is_empty() => Err(error.to_string()),
         _ => Ok(keys),
     }
-}
-
-fn own_manifest(file: &mut File) -> Result<Option<String>, String> {
-    let failed = |error: io::Error| error.to_string();
-    let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
-    let Some(start) = length.checked_sub(TRAILER) else {
-        return Ok(None);
-    };
-    file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    let (mut size, mut magic) = ([0; 8], [0; 8]);
-    file.read_exact(&mut size).map_err(failed)?;
-    file.read_exact(&mut magic).map_err(failed)?;
-    if &magic != MAGIC {
-        return Ok(None);
-    }
-    let size = u64::from_le_bytes(size);
-    let start = start
-        .checked_sub(size)
-        .filter(|_| size <= LARGEST_MANIFEST)
-        .ok_or("its manifest has no plausible length")?;
-    file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    let mut text = String::new();
-    file.take(size).read_to_string(&mut text).map_err(failed)?;
-    Ok(Some(text))
 }
 
 /// The keys that an operator has added. One that cannot be read is told and does no harm.
@@ -608,7 +582,7 @@ mod tests {
     #[test]
     fn a_launcher_with_unreadable_keys_does_not_trust_everybody() {
         let file = |manifest: &str, length: u64| {
-            [manifest.as_bytes(), &length.to_le_bytes(), MAGIC].concat()
+            [manifest.as_bytes(), &length.to_le_bytes(), b"JMLNCHR1"].concat()
         };
         let altered = "format: 1\nrelease-key: 0123456789abcdef AAAA\n";
         for (bytes, word) in [

@@ -142,16 +142,20 @@ impl<'a> Machine<'a> {
     /// Files that could not be used.
     fn set_aside(&self) -> Vec<String> {
         let root = self.workdir.root();
-        [
+        let mut folders = vec![
             self.workdir.releases(),
             self.workdir.config_journeyman(),
             self.workdir.config(),
-        ]
-        .iter()
-        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten())
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "corrupt"))
-        .filter_map(|path| Some(path.strip_prefix(root).ok()?.display().to_string()))
-        .collect()
+        ];
+        if let Some(current) = releases::current_name(self.workdir) {
+            folders.push(self.workdir.state().join(current));
+        }
+        folders
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten())
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|end| end == "corrupt"))
+            .filter_map(|path| Some(path.strip_prefix(root).ok()?.display().to_string()))
+            .collect()
     }
 }
