@@ -158,11 +158,12 @@ impl Machine<'_> {
         source: Source<'_>,
     ) -> Result<Taken, Problem> {
         let current = releases::current(self.workdir);
-        info!(
-            offered = %offered.build(),
-            current = current.as_ref().map(|current| current.build().to_string()),
-            "upgrading the agent"
-        );
+        match &current {
+            Some(current) => {
+                info!(offered = %offered.build(), current = %current.build(), "upgrading the agent");
+            }
+            None => info!(offered = %offered.build(), "installing the agent"),
+        }
         self.begin(offered, current.as_ref())?;
         let taken = self.install_and_hand_over(offered, source).await;
         if let Err(problem) = &taken {

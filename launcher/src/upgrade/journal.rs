@@ -38,6 +38,9 @@ struct Upgrades {
     agent: Option<AgentUpgrade>,
     #[serde(default)]
     launcher: Option<Upgrade>,
+    /// What began or failed last: the server hears of that.
+    #[serde(default)]
+    latest: Option<Component>,
     /// Name of the folder of the release before the current.
     #[serde(default)]
     previous: Option<String>,
@@ -132,17 +135,13 @@ impl Journal {
             .collect()
     }
 
-    /// The upgrade to tell the server about: the one under way, else the agent's.
+    /// The upgrade to tell the server about: the last that began or failed. That a new launcher has
+    /// not lived long yet says less than what it has done meanwhile.
     pub(crate) fn to_report(&self) -> Option<Upgrade> {
-        let agent = self.agent().map(|agent| &agent.upgrade);
-        let launcher = self.launcher();
-        [agent, launcher]
-            .into_iter()
-            .flatten()
-            .find(|upgrade| !upgrade.state.is_final())
-            .or(agent)
-            .or(launcher)
-            .cloned()
+        match self.upgrades.latest? {
+            Component::Agent => self.agent().map(|agent| agent.upgrade.clone()),
+            _ => self.launcher().cloned(),
+        }
     }
 
     /// What failed here.
@@ -164,6 +163,7 @@ impl Journal {
     /// The disk does not take it: then the upgrade must not begin.
     pub(crate) fn begin_agent(&mut self, upgrade: AgentUpgrade) -> Result<(), FileError> {
         self.upgrades.agent = Some(upgrade);
+        self.upgrades.latest = Some(Component::Agent);
         self.write()
     }
 
@@ -211,6 +211,9 @@ impl Journal {
     /// # Errors
     /// The disk does not take it; it is kept in memory.
     pub(crate) fn set_launcher(&mut self, upgrade: Upgrade) -> Result<(), FileError> {
+        if !matches!(upgrade.state, UpgradeState::Probation | UpgradeState::Done) {
+            self.upgrades.latest = Some(Component::Launcher);
+        }
         self.upgrades.launcher = Some(upgrade);
         self.write()
     }
@@ -352,6 +355,27 @@ mod tests {
     }
 
     #[test]
+    fn the_server_hears_of_what_began_or_failed_last() {
+        let (_folder, workdir) = workdir();
+        let mut journal = Journal::open(&workdir);
+        let launcher = |state| Upgrade {
+            component: Component::Launcher,
+            state,
+            ..upgrade().upgrade
+        };
+        let reported = |journal: &Journal| journal.to_report().unwrap().component;
+        journal.note_launcher(launcher(UpgradeState::HandedOver));
+        journal.note_launcher(launcher(UpgradeState::Probation));
+        assert_eq!(reported(&journal), Component::Launcher);
+        journal.begin_agent(upgrade()).unwrap();
+        journal.note_launcher(launcher(UpgradeState::Done));
+        assert_eq!(reported(&journal), Component::Agent);
+        journal.end_agent(UpgradeState::Done, None);
+        journal.note_launcher(launcher(UpgradeState::Failed));
+        assert_eq!(reported(&journal), Component::Launcher);
+    }
+
+    #[test]
     fn a_file_that_makes_no_sense_is_set_aside() {
         let (_folder, workdir) = workdir();
         let path = workdir.releases().join("upgrade.json");
@@ -361,6 +385,7 @@ mod tests {
             format: FORMAT,
             agent: Some(outside),
             launcher: None,
+            latest: Some(Component::Agent),
             previous: None,
         };
         for content in [
