@@ -14,6 +14,7 @@ use std::{
 use journeyman_host::{
     arguments::{ConnectionSettings, ELASTIC_SERVER_URL, SERVER_URL},
     autoregister::ImageVariables,
+    lock::{Lock, LockError},
     properties::{CONSOLE_TO_OWN_OUTPUT, MORE_STARTUP_ARGUMENTS, Properties},
     workdir::WorkDir,
 };
@@ -196,6 +197,27 @@ impl Agent {
                 warn!(%error, "cannot kill the agent");
             }
         }
+    }
+}
+
+/// Ends an agent that outlived its launcher and does not leave: no other can start beside it.
+pub(crate) fn end_stuck(workdir: &WorkDir, patience: Duration) {
+    let Err(LockError::Held {
+        holder: Some(process),
+        ..
+    }) = Lock::acquire(&workdir.agent_lock(), patience)
+    else {
+        return;
+    };
+    // The number may be that of another process by now.
+    let is_here =
+        fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|folder| folder == workdir.root());
+    if is_here {
+        warn!(
+            process,
+            "the agent of a launcher that died does not leave; killing it"
+        );
+        let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
     }
 }
 

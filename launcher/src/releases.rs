@@ -106,6 +106,20 @@ pub(crate) fn current_name(workdir: &WorkDir) -> Option<String> {
     Some(target.file_name()?.to_str()?.to_owned())
 }
 
+/// Name of the release that came last before the current one, as far as the folders tell.
+pub(crate) fn newest_beside_current(workdir: &WorkDir) -> Option<String> {
+    let current = current_name(workdir)?;
+    entries(&workdir.releases())
+        .into_iter()
+        .filter(|(name, folder)| *name != current && folder.join(package::MANIFEST).is_file())
+        .max_by_key(|(_, folder)| {
+            fs::metadata(folder)
+                .and_then(|folder| folder.modified())
+                .ok()
+        })
+        .map(|(name, _)| name)
+}
+
 /// Whether the offered release is there, complete and unaltered.
 pub(crate) fn is_installed(workdir: &WorkDir, offered: &ComponentRelease) -> bool {
     package::is_intact(&workdir.releases().join(name(offered)), &offered.manifest)

@@ -12,7 +12,9 @@ use journeyman_host::{
 use thiserror::Error;
 use tracing::{error, info};
 
-use crate::{RunArguments, VERSION, exit_code, java_agent, machine::Machine, stop::Stops, watch};
+use crate::{
+    RunArguments, VERSION, agent, exit_code, java_agent, machine::Machine, stop::Stops, watch,
+};
 
 /// A launcher whose bootstrapper was killed ends at once; a job's end is not waited for here.
 const DYING_PREDECESSOR: Duration = Duration::from_secs(10);
@@ -96,6 +98,7 @@ fn prepare() -> Result<(WorkDir, Lock), PrepareError> {
     }
     // There are few lines, and whoever started the bootstrapper waits for them.
     logging::start(&workdir.launcher_log(), Terminal::Echo)?;
+    agent::end_stuck(&workdir, DYING_PREDECESSOR);
     ImageVariables::from_environment(|name| env::var_os(name)).append_to_file(&workdir)?;
     Ok((workdir, lock))
 }

@@ -15,6 +15,8 @@ use journeyman_protocol::release::{BadBuild, Build, Component, Upgrade, UpgradeS
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracing::{error, warn};
 
+use crate::releases;
+
 /// The format of both files.
 const FORMAT: u32 = 1;
 /// Builds that failed; the oldest go. A server that makes more of them is not worth the memory.
@@ -93,11 +95,16 @@ impl Journal {
     /// Reads both files. One that makes no sense is set aside and not fatal.
     pub(crate) fn open(workdir: &WorkDir) -> Self {
         let folder = workdir.releases();
-        let upgrades: Upgrades = read(&upgrades_path(&folder), |upgrades: &Upgrades| {
+        let mut upgrades: Upgrades = read(&upgrades_path(&folder), |upgrades: &Upgrades| {
             upgrades.format == FORMAT
                 && upgrades.agent.as_ref().is_none_or(names_are_plain)
                 && upgrades.previous.as_deref().is_none_or(is_plain)
         });
+        if upgrades.format != FORMAT {
+            // Nothing is known, or nothing any more: better one release too many than none to go
+            // back to.
+            upgrades.previous = releases::newest_beside_current(workdir);
+        }
         let bad: Bad = read(&bad_path(&folder), |bad: &Bad| bad.format == FORMAT);
         Self {
             folder,
@@ -400,5 +407,20 @@ mod tests {
             let aside = workdir.releases().join("upgrade.json.corrupt");
             assert_eq!(fs::read(aside).unwrap(), content);
         }
+    }
+
+    #[test]
+    fn without_a_record_the_newest_release_beside_the_current_is_the_one_to_go_back_to() {
+        let (_folder, workdir) = workdir();
+        assert_eq!(Journal::open(&workdir).previous(), None);
+        for name in ["1-a", "2-b", "3-c"] {
+            fs::create_dir(workdir.releases().join(name)).unwrap();
+            fs::write(workdir.releases().join(name).join("manifest.json"), "").unwrap();
+        }
+        std::os::unix::fs::symlink("releases/3-c", workdir.current_release()).unwrap();
+        let old = fs::File::open(workdir.releases().join("1-a")).unwrap();
+        old.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        fs::write(workdir.releases().join("upgrade.json"), "{").unwrap();
+        assert_eq!(Journal::open(&workdir).previous(), Some("2-b"));
     }
 }
