@@ -15,4 +15,5 @@ mod secrets;
 mod shortage;
 mod stop;
 mod trust;
+mod upgrade;
 mod whole_run;

@@ -8,11 +8,14 @@ use std::{
     thread,
 };
 
+use journeyman_packaging::bootstrapper_file;
 use journeyman_protocol::release::Component;
 
 #[cfg(target_arch = "x86_64")]
 use crate::faults::{self, Fault, Point, Traced};
 use crate::{
+    binaries::binary,
+    package::Package,
     patience::{wait_for, wait_until},
     processes::{self, Process, Role, kill_nine, terminate},
     releases::Releases,
@@ -24,6 +27,10 @@ use crate::{
 const TIMINGS: &str = "-Dagent.ping.delay=100 -Dagent.ping.interval=300 \
     -Dagent.instruction.delay=100 -Dagent.instruction.interval=200 \
     -Dagent.get.work.delay=100 -Dagent.get.work.interval=500";
+
+/// Ours, in milliseconds.
+const QUICK_UPGRADES: &str = "-Djourneyman.release.poll=200 -Djourneyman.probation=1000 \
+    -Djourneyman.probation.silence=3000";
 
 /// An agent's working directory and what runs in it.
 pub struct Chain<'a> {
@@ -70,6 +77,15 @@ impl<'a> Chain<'a> {
         self
     }
 
+    /// Lets the bootstrapper carry this launcher instead of this run's.
+    pub fn with_launcher(self, launcher: &Package) -> Self {
+        let bootstrapper = fs::read(binary("journeyman-bootstrapper")).expect("the bootstrapper");
+        let file = bootstrapper_file(&bootstrapper, launcher.program());
+        let place = self.folder.join("journeyman-bootstrapper");
+        fs::write(&place, file).expect("the bootstrapper in its folder");
+        self
+    }
+
     /// Puts the package of this run's agent into the folder, as an operator does for a GoCD server.
     pub fn with_package(self) -> Self {
         self.put_package(Releases::of_this_run());
@@ -101,6 +117,12 @@ impl<'a> Chain<'a> {
     pub fn with_environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Asks for releases every moment, and has a short probation.
+    pub fn with_quick_upgrades(self) -> Self {
+        let properties = format!("{TIMINGS} {QUICK_UPGRADES}");
+        self.with_environment("AGENT_STARTUP_ARGS", &properties)
     }
 
     /// Leaves the agent the timings it has without being told others: for measurements.

@@ -14,6 +14,7 @@ use std::{
     process::Command,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -26,6 +27,8 @@ use nix::{
     },
     unistd::Pid,
 };
+
+use crate::package::BESIDE;
 
 /// A call that changes the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,8 +48,8 @@ pub enum Fault {
     PowerCut,
     /// The process that makes the call dies before it is made.
     Kill,
-    /// The call fails with this, and so do all that write for as many more calls.
-    Fail(Errno, usize),
+    /// The call fails with this, and so do all that need space for as long.
+    Fail(Errno, Duration),
 }
 
 /// Processes that are traced, until all of them have ended.
@@ -70,7 +73,7 @@ pub fn trace(command: Command, folder: &Path, fault: Option<(Point, Fault)>) -> 
         unflushed: HashSet::new(),
         known: HashSet::new(),
         failing: HashMap::new(),
-        still_to_fail: 0,
+        full_until: None,
     };
     // A tracer is a thread: only it may ask anything of what it traces.
     let thread = thread::spawn(move || tracer.run(command));
@@ -103,7 +106,7 @@ struct Tracer {
     known: HashSet<Pid>,
     /// Threads in a call that is not made.
     failing: HashMap<Pid, Errno>,
-    still_to_fail: usize,
+    full_until: Option<Instant>,
 }
 
 /// How a call says what it changes.
@@ -155,6 +158,7 @@ fn is_watched(path: &str) -> bool {
         && !path.starts_with("pipelines")
         && !path.starts_with(".agent")
         && path != "journeyman-bootstrapper"
+        && !path.contains(BESIDE)
 }
 
 // === impl Traced ===
@@ -300,14 +304,14 @@ impl Tracer {
                 let _ = kill(pid, Signal::SIGKILL);
                 return;
             }
-            Some(Fault::Fail(errno, more)) if is_here || self.still_to_fail > 0 => {
-                self.still_to_fail = if is_here {
-                    more
-                } else {
-                    self.still_to_fail - 1
-                };
+            Some(Fault::Fail(errno, time)) => {
+                let now = Instant::now();
+                if is_here {
+                    self.full_until = Some(now + time);
+                }
                 let needs_space = !matches!(*call, "unlink" | "rmdir" | "rename" | "flush");
-                if is_here || needs_space {
+                let is_full = self.full_until.is_some_and(|until| now < until);
+                if is_here || (needs_space && is_full) {
                     self.fail(pid, errno);
                     return;
                 }
@@ -416,11 +420,11 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// Names of temporary files are made up: `.tmpAbC123`, `launcher-AbC123`, `.staging-AbC123`.
+/// Names of temporary files are made up: `.tmpAbC123`, `launcher-AbC123`.
 fn without_made_up(path: &Path) -> String {
     let parts = path.components().map(|part| {
         let name = part.as_os_str().to_string_lossy().into_owned();
-        for prefix in [".tmp", "launcher-", ".staging-", ".launcher-"] {
+        for prefix in [".tmp", "launcher-", ".staging-", ".journeyman-"] {
             if name.starts_with(prefix) {
                 return format!("{prefix}*");
             }
@@ -508,12 +512,14 @@ mod tests {
 
     #[test]
     fn a_failed_call_says_why_and_does_nothing() {
-        let fault = (at("write", "a", 1), Fault::Fail(Errno::ENOSPC, 2));
-        let script = "echo one > a; echo two >> a; mv a b; mkdir c; echo three > d";
-        let (folder, _) = run(script, Some(fault));
-        assert_eq!(fs::read(folder.path().join("b")).unwrap(), b"one\n");
-        // The disk was full for two calls more; one of them needed no space.
+        let script = "echo one > a; echo two >> a; mv a b; mkdir c; rm b";
+        let fault = Fault::Fail(Errno::EIO, Duration::ZERO);
+        let (folder, _) = run(script, Some((at("write", "a", 1), fault)));
+        assert!(folder.path().join("c").exists());
+        // A full disk lets go what needs no space.
+        let fault = Fault::Fail(Errno::ENOSPC, Duration::from_secs(60));
+        let (folder, _) = run(script, Some((at("write", "a", 1), fault)));
+        assert!(!folder.path().join("b").exists());
         assert!(!folder.path().join("c").exists());
-        assert_eq!(fs::read(folder.path().join("d")).unwrap(), b"three\n");
     }
 }

@@ -66,11 +66,24 @@ pub struct Hold {
     released: watch::Sender<bool>,
 }
 
+/// Something that goes wrong with every request that matches, until this is dropped.
+pub struct Standing {
+    id: Arc<()>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Clone, Copy)]
+enum Wrong {
+    Spoil,
+    Refuse(StatusCode),
+}
+
 struct Shared {
     upstream: String,
     http: Client,
     rules: Mutex<Vec<Rule>>,
     spoils: Mutex<Vec<Matches>>,
+    standing: Mutex<Vec<(Arc<()>, Wrong, Matches)>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -100,6 +113,7 @@ impl Gate {
                 .expect("an HTTP client"),
             rules: Mutex::default(),
             spoils: Mutex::default(),
+            standing: Mutex::default(),
             seen: Mutex::default(),
         });
         let runtime = runtime::Builder::new_multi_thread()
@@ -142,6 +156,31 @@ impl Gate {
         spoils.push(Box::new(matches));
     }
 
+    /// The same for every request that matches.
+    pub fn spoil_all(&self, matches: impl Fn(&Seen) -> bool + Send + 'static) -> Standing {
+        self.stand(Wrong::Spoil, matches)
+    }
+
+    /// Answers every request that matches with this status, as long as the value lives.
+    pub fn refuse(
+        &self,
+        status: u16,
+        matches: impl Fn(&Seen) -> bool + Send + 'static,
+    ) -> Standing {
+        let status = StatusCode::from_u16(status).expect("a status");
+        self.stand(Wrong::Refuse(status), matches)
+    }
+
+    fn stand(&self, wrong: Wrong, matches: impl Fn(&Seen) -> bool + Send + 'static) -> Standing {
+        let mut standing = self.shared.standing.lock().expect("rules");
+        let id = Arc::new(());
+        standing.push((id.clone(), wrong, Box::new(matches)));
+        Standing {
+            id,
+            shared: self.shared.clone(),
+        }
+    }
+
     /// Every request that has come so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().expect("requests").clone()
@@ -173,6 +212,16 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.released.send_replace(true);
+    }
+}
+
+// === impl Standing ===
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        if let Ok(mut standing) = self.shared.standing.lock() {
+            standing.retain(|(id, ..)| !Arc::ptr_eq(id, &self.id));
+        }
     }
 }
 
@@ -216,6 +265,10 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     };
     shared.seen.lock().expect("requests").push(seen.clone());
 
+    let wrong = shared.wrong(&seen);
+    if let Some(Wrong::Refuse(status)) = wrong {
+        return answer(status);
+    }
     let mut rule = shared.take_rule(&seen);
     if let Some(rule) = rule.as_mut().filter(|rule| rule.place == Where::Request) {
         rule.wait().await;
@@ -258,7 +311,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             back = back.header(name, value);
         }
     }
-    let body = if shared.take_spoil(&seen) {
+    let body = if shared.take_spoil(&seen) || wrong.is_some() {
         let Ok(bytes) = answer.bytes().await else {
             return refuse();
         };
@@ -279,6 +332,12 @@ impl Shared {
         Some(rules.remove(index))
     }
 
+    fn wrong(&self, seen: &Seen) -> Option<Wrong> {
+        let standing = self.standing.lock().expect("rules");
+        let found = standing.iter().find(|(.., matches)| matches(seen));
+        found.map(|(_, wrong, _)| *wrong)
+    }
+
     fn take_spoil(&self, seen: &Seen) -> bool {
         let mut spoils = self.spoils.lock().expect("rules");
         let index = spoils.iter().position(|matches| matches(seen));
@@ -288,8 +347,12 @@ impl Shared {
 
 /// The server cannot be reached: what a proxy answers then.
 fn refuse() -> Response {
+    answer(StatusCode::BAD_GATEWAY)
+}
+
+fn answer(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    *response.status_mut() = status;
     response
 }
 

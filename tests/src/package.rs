@@ -8,6 +8,9 @@ use ring::digest::{SHA256, digest};
 
 use crate::binaries::binary;
 
+/// What these agents put into the folder of their release, beside what was in the package.
+pub(crate) const BESIDE: &str = ".of-the-test";
+
 /// A package before it is one: every part may be altered.
 #[derive(Clone, Debug)]
 pub struct Package {
@@ -25,12 +28,12 @@ impl Package {
     /// The program itself is a few words of shell that become the real agent, so that a test can
     /// have many of them.
     pub fn agent(build: u64) -> Self {
-        Self::starting(Component::Agent, build, &becomes("journeyman-agent"))
+        Self::starting(Component::Agent, build, &becomes_agent())
     }
 
     /// This run's launcher, as build `build`; otherwise as [`Package::agent`].
     pub fn launcher(build: u64) -> Self {
-        Self::starting(Component::Launcher, build, &becomes("journeyman-launcher"))
+        Self::starting(Component::Launcher, build, &becomes_launcher())
     }
 
     /// A component whose only program is this script: its arguments are those of the entry points.
@@ -74,8 +77,8 @@ impl Package {
     /// Runs this script in the place of its program. `"$@"` are the arguments of the entry point,
     /// and `really` becomes the real agent with them.
     pub fn acting(mut self, script: &str) -> Self {
-        let really = becomes("journeyman-agent");
-        self.files[0].2 = script_file(&format!("really() {{ {really}; }}\n{script}"));
+        let really = becomes_agent();
+        self.files[0].2 = script_file(&format!("really() {{\n{really}\n}}\n{script}"));
         self
     }
 
@@ -129,11 +132,7 @@ impl Package {
             oldest: 1,
         };
         oldest.files = vec![
-            (
-                "bin/agent".to_owned(),
-                0o755,
-                script_file(&becomes("journeyman-agent")),
-            ),
+            ("bin/agent".to_owned(), 0o755, script_file(&becomes_agent())),
             (
                 "libexec/switch".to_owned(),
                 0o755,
@@ -144,6 +143,11 @@ impl Package {
             ),
         ];
         oldest
+    }
+
+    /// Its first file, which is its program.
+    pub fn program(&self) -> &[u8] {
+        &self.files[0].2
     }
 
     /// The name a server knows it by.
@@ -201,8 +205,23 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &
     archive.append(&header, content).expect("writing to memory");
 }
 
-fn becomes(program: &str) -> String {
-    format!("exec '{}' \"$@\"", binary(program).display())
+/// Becomes the launcher, wherever that is.
+fn becomes_launcher() -> String {
+    format!("exec '{}' \"$@\"", binary("journeyman-launcher").display())
+}
+
+/// Becomes the agent. That one must be in the folder of its release: a hard link costs nothing.
+fn becomes_agent() -> String {
+    format!(
+        "place=$(dirname \"$0\")/{BESIDE}\n\
+         if [ ! -e \"$place/journeyman-agent\" ]; then\n\
+         mkdir -p \"$place\"\n\
+         ln '{program}' \"$place/$$\" 2> /dev/null || cp '{program}' \"$place/$$\"\n\
+         mv \"$place/$$\" \"$place/journeyman-agent\"\n\
+         fi\n\
+         exec \"$place/journeyman-agent\" \"$@\"",
+        program = binary("journeyman-agent").display()
+    )
 }
 
 /// What follows the script, as in a launcher's file, is not read.

@@ -6,10 +6,11 @@ use std::{
 };
 
 use journeyman_packaging::{SigningKey, signatures_path};
-use journeyman_protocol::release::Signatures;
+use journeyman_protocol::release::{Component, Signatures};
 
 use crate::{
     package::{Package, sha256},
+    releases::Releases,
     scene::Scene,
 };
 
@@ -24,6 +25,14 @@ impl Shelf {
         Self {
             folder: scene.folder(name),
         }
+    }
+
+    /// With the launcher that this run's bootstrapper carries.
+    pub fn with_launcher_of_this_run(self) -> Self {
+        let package = Releases::of_this_run().package(Component::Launcher);
+        let name = package.file_name().expect("a name").to_string_lossy();
+        self.put_bytes(&name, &fs::read(&package).expect("the launcher's package"));
+        self
     }
 
     /// The value of the server's `--releases`.
@@ -49,6 +58,13 @@ impl Shelf {
             &serde_json::to_vec(&signatures).expect("plain data"),
         );
         place(&path, &bytes);
+    }
+
+    /// Publishes a package without a signature where a signed one was.
+    pub fn put_unsigned(&self, package: &Package) {
+        let path = self.folder.join(package.name());
+        let _ = fs::remove_file(signatures_path(&path));
+        self.put(package);
     }
 
     /// Publishes whatever this is under this name.

@@ -16,6 +16,7 @@ mod latency;
 mod masking;
 mod memory;
 mod start;
+mod upgrade;
 mod upload;
 
 use std::env;
@@ -36,6 +37,7 @@ const FIGURES: &[(&str, Figure)] = &[
     ("jobs", jobs::figure),
     ("masking", masking::figure),
     ("upload", upload::figure),
+    ("upgrade", upgrade::figure),
 ];
 
 #[expect(clippy::print_stdout, reason = "the output of this program")]
