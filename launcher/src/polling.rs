@@ -19,7 +19,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// GoCD's name for the pause between two attempts to install, in milliseconds.
 const DOWNLOAD_PAUSE: &str = "sleep.for.download";
-/// A GoCD server has no releases: it is asked this many times more seldom.
+/// A GoCD server has no releases: it is asked this many times more seldom. An operator may put a
+/// package into the folder at any time.
 const OTHER_SERVER: u32 = 30;
 /// Longest time between two questions while an agent is on probation.
 const PROBATION_POLL: Duration = Duration::from_secs(10);
@@ -29,8 +30,10 @@ const SHORTEST_POLL: Duration = Duration::from_millis(500);
 /// Questions and answers. Shared by what runs beside the watch over an agent.
 pub(crate) struct Polling<'a, 'm> {
     machine: &'a Machine<'m>,
-    /// The first answer, until it has been looked at.
+    /// An answer that is still to be looked at.
     heard: RefCell<Option<Heard>>,
+    /// How often the same answer of a GoCD server has been looked at.
+    looked: Cell<u32>,
     /// Whether the server answered the last question, until somebody wants to know.
     server_answers: Cell<Option<bool>>,
     is_probation: Cell<bool>,
@@ -43,6 +46,7 @@ impl<'a, 'm> Polling<'a, 'm> {
         Self {
             machine,
             heard: RefCell::new(None),
+            looked: Cell::new(0),
             server_answers: Cell::new(None),
             is_probation: Cell::new(false),
             has_mentioned_bootstrapper: Cell::new(false),
@@ -79,14 +83,14 @@ impl<'a, 'm> Polling<'a, 'm> {
         let mut pause = fixed.unwrap_or(FIRST_PAUSE);
         loop {
             match self.ask_and_take().await {
-                Ok((Taken::Nothing, _)) => error!(
+                Ok(Taken::Nothing) => error!(
                     server = self.machine.settings.base_url(),
                     again_in = ?pause,
                     "no agent is installed here and the server offers none: give the server a \
                      release (journeyman-server releases add), or copy the agent's package \
                      (agent-linux-x86_64.tar.zst) into this folder"
                 ),
-                Ok((taken, _)) => return taken,
+                Ok(taken) => return taken,
                 Err(problem) => {
                     error!(%problem, again_in = ?pause, "cannot install the agent");
                 }
@@ -101,15 +105,11 @@ impl<'a, 'm> Polling<'a, 'm> {
         let mut pause = FIRST_PAUSE;
         loop {
             let next = match self.ask_and_take().await {
-                Ok((Taken::Nothing, Some(Offer::OtherServer))) if !self.is_probation.get() => {
-                    pause = FIRST_PAUSE;
-                    self.machine.poll * OTHER_SERVER
-                }
-                Ok((Taken::Nothing, _)) => {
+                Ok(Taken::Nothing) => {
                     pause = FIRST_PAUSE;
                     self.machine.poll
                 }
-                Ok((taken, _)) => return taken,
+                Ok(taken) => return taken,
                 Err(problem @ (Problem::Offer(_) | Problem::Connection(_))) => {
                     warn!(%problem, "cannot ask the server for a release");
                     self.machine.poll
@@ -149,17 +149,25 @@ impl<'a, 'm> Polling<'a, 'm> {
         self.server_answers.take()
     }
 
-    async fn ask_and_take(&self) -> Result<(Taken, Option<Offer>), Problem> {
+    async fn ask_and_take(&self) -> Result<Taken, Problem> {
         let first = self.heard.borrow_mut().take();
         let heard = match first {
             Some(heard) => heard,
             None => self.ask().await?,
         };
         let taken = self.machine.take(&heard).await?;
-        Ok((taken, Some(heard.offer)))
+        self.looked.set(self.looked.get() + 1);
+        if matches!(heard.offer, Offer::OtherServer)
+            && self.looked.get() < OTHER_SERVER
+            && !self.is_probation.get()
+        {
+            *self.heard.borrow_mut() = Some(heard);
+        }
+        Ok(taken)
     }
 
     async fn ask(&self) -> Result<Heard, Problem> {
+        self.looked.set(0);
         let heard = self.machine.ask().await;
         self.server_answers.set(Some(match &heard {
             Ok(_) => true,

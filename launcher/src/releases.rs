@@ -100,6 +100,20 @@ fn read(folder: &Path, name: String) -> Option<Installed> {
     })
 }
 
+/// The newest of the agents that ran here and are complete and unaltered, for a link that leads to
+/// none.
+pub(crate) fn newest_intact(
+    workdir: &WorkDir,
+    is_bad: impl Fn(&Build) -> bool,
+) -> Option<Installed> {
+    entries(&workdir.releases())
+        .into_iter()
+        .filter(|(name, _)| workdir.state().join(name).is_dir())
+        .filter_map(|(name, folder)| read(&folder, name))
+        .filter(|installed| !is_bad(&installed.build()) && installed.is_intact())
+        .max_by_key(|installed| installed.manifest.build)
+}
+
 /// Name of the folder that `current` leads to, whether it is there or not.
 pub(crate) fn current_name(workdir: &WorkDir) -> Option<String> {
     let target = fs::read_link(workdir.current_release()).ok()?;

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use journeyman_protocol::{launcher::Contact, release::UpgradeState};
+use journeyman_protocol::{
+    launcher::Contact,
+    release::{Build, Component, UpgradeState},
+};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
@@ -69,6 +72,9 @@ pub(crate) async fn run(machine: &Machine<'_>, stops: &mut Stops) -> u8 {
     let launched = Instant::now();
     loop {
         let Some(installed) = releases::current(machine.workdir) else {
+            if make_another_current(machine) {
+                continue;
+            }
             let taken = tokio::select! {
                 taken = polling.install() => taken,
                 stop = stops.next() => return before_start(stop),
@@ -215,6 +221,26 @@ fn on_probation(machine: &Machine<'_>, installed: &Installed) -> Result<Option<P
 /// Goes back from the agent on probation. False when it has to stay.
 fn go_back(machine: &Machine<'_>, reason: &str) -> bool {
     rollback::roll_back(machine.workdir, &mut machine.journal.borrow_mut(), reason)
+}
+
+/// Whether there is an installed agent after all, where the link leads to none.
+fn make_another_current(machine: &Machine<'_>) -> bool {
+    let journal = machine.journal.borrow();
+    let is_bad = |build: &Build| journal.why_bad(Component::Agent, build).is_some();
+    let Some(other) = releases::newest_intact(machine.workdir, is_bad) else {
+        return false;
+    };
+    warn!(
+        release = other.name,
+        "the link `current` leads to no agent; taking this one"
+    );
+    match releases::switch(machine.workdir, &other.name) {
+        Ok(()) => true,
+        Err(error) => {
+            error!(%error, "cannot make it the current one");
+            false
+        }
+    }
 }
 
 /// Whether there is something else to run after an agent was found damaged: the release before, or

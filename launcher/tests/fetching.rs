@@ -243,6 +243,10 @@ fn serve(server: Arc<Mutex<Server>>) -> String {
 
 fn answer(mut stream: TcpStream, server: &Mutex<Server>) {
     let (path, from) = request(&stream);
+    if path.is_empty() {
+        // A launcher that ended while it asked.
+        return;
+    }
     let respond = |stream: &mut TcpStream, status: &str, more: &str, announced, body: &[u8]| {
         let head = format!(
             "HTTP/1.1 {status}\r\n{more}Content-Length: {announced}\r\nConnection: close\r\n\r\n"

@@ -31,7 +31,7 @@ fn agent(name: &str, life: &str) -> String {
     format!(
         "#!/bin/sh\n\
          if [ \"$1\" = take-over ]; then\n\
-           ln -sfn releases/$2 current.new && mv -T current.new current && exit\n\
+           mkdir -p state/$2; ln -sfn releases/$2 current.new && mv -T current.new current && exit\n\
          fi\n\
          echo {name} >> runs\n\
          {life}\n"
@@ -343,6 +343,20 @@ fn the_next_launcher_goes_on_with_the_probation_of_one_that_was_killed() {
     let child = machine.start();
     machine.server.wait_for_state(2, UpgradeState::Done);
     assert_eq!(machine.runs(), ["old", "new", "new"]);
+    end(child);
+}
+
+#[test]
+fn a_lost_link_costs_nothing_though_no_server_helps() {
+    let (machine, child) = Machine::with_old();
+    end(child);
+    fs::remove_file(machine.path("current")).unwrap();
+    machine.server.state.lock().unwrap().answer.release = None;
+    let runs = machine.runs().len();
+    let child = machine.start();
+    while machine.runs().len() == runs {
+        thread::sleep(Duration::from_millis(10));
+    }
     end(child);
 }
 
