@@ -12,6 +12,7 @@ use crate::{
     console::Consoles,
     database::Database,
     jobs::JobLocks,
+    pipelines::cipher::Cipher,
     registration::Keys,
     releases::Releases,
     remoting::Polls,
@@ -26,6 +27,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     pub trust: Trust,
     pub keys: Keys,
+    /// For encrypted values of configuration files.
+    pub cipher: Arc<Cipher>,
     pub consoles: Consoles,
     /// Held while the artifacts of a job are changed.
     pub artifact_locks: JobLocks,

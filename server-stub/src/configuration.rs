@@ -213,6 +213,11 @@ impl Paths {
         self.data.join("auto-register.key")
     }
 
+    /// Holds the key that values in configuration files are encrypted with.
+    pub fn cipher_key(&self) -> PathBuf {
+        self.data.join("cipher.aes")
+    }
+
     pub fn endpoints(&self) -> PathBuf {
         self.data.join("endpoints.json")
     }

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tempfile::NamedTempFile;
+
 /// A file could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}; check that its folder can be written and has space", path.display())]
@@ -26,8 +28,36 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), WriteError> {
     })
 }
 
+/// Writes a file whole as [`write`] does, but leaves one that is there already as it is.
+pub fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), WriteError> {
+    let written = prepare(path, content, mode).and_then(|file| {
+        match file.persist_noclobber(path) {
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            outcome => outcome.map_err(|error| error.error)?,
+        };
+        sync_folder(folder_of(path))
+    });
+    written.map_err(|source| WriteError {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
 fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let file = prepare(path, content, mode)?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder_of(path))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn prepare(path: &Path, content: &[u8], mode: u32) -> io::Result<NamedTempFile> {
+    let folder = folder_of(path);
     // Temporary files are made with 0600.
     let mut file = tempfile::Builder::new()
         .prefix(".new-")
@@ -36,8 +66,7 @@ fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.as_file()
         .set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder)
+    Ok(file)
 }
 
 /// Flushes the names in a folder: a rename is lasting only after that.

@@ -25,7 +25,10 @@ use crate::{
     durable,
     jobs::JobLocks,
     listening::{self, BindError, Listener, STOP_GRACE},
-    pipelines::repositories,
+    pipelines::{
+        cipher::{Cipher, KeyError},
+        repositories,
+    },
     registration::Keys,
     releases::{self, Releases},
     remoting::Polls,
@@ -76,6 +79,8 @@ pub enum StartError {
     Socket(#[source] io::Error),
     #[error(transparent)]
     Write(#[from] durable::WriteError),
+    #[error(transparent)]
+    CipherKey(#[from] KeyError),
     #[error(transparent)]
     Releases(#[from] releases::store::StoreError),
 }
@@ -139,6 +144,8 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         0o600,
     )?;
 
+    let cipher = Arc::new(Cipher::open(&paths.cipher_key())?);
+
     let endpoints = Endpoints {
         http_url: format!(
             "http://{}:{}/go",
@@ -162,6 +169,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         clock,
         trust,
         keys,
+        cipher,
         artifact_locks: JobLocks::default(),
         polls: Polls::default(),
         endpoints,

@@ -139,6 +139,7 @@ pub(super) fn refusal(error: TriggerError) -> Refusal {
         TriggerError::Active { .. } | TriggerError::Unsteady(_) => StatusCode::CONFLICT,
         TriggerError::UnknownVariable { .. }
         | TriggerError::Material { .. }
+        | TriggerError::Password { .. }
         | TriggerError::Upstream { .. } => StatusCode::UNPROCESSABLE_ENTITY,
     };
     Refusal::message(status, Chain(&error).to_string())

@@ -1,10 +1,12 @@
-//! The subcommands that speak to a running server, all of them over its REST API.
+//! The subcommands besides `serve`: those that speak to a running server do it over its REST API,
+//! `encrypt` needs none.
 //!
 //! What was asked for goes to standard output, everything else to standard error. Exit codes:
 //! 0 done (for `pipelines trigger --follow`: passed), 1 the run did not pass, 2 an error.
 
 mod agents;
 mod client;
+mod encrypt;
 mod follow;
 mod output;
 mod pipelines;
@@ -32,6 +34,8 @@ pub enum Command {
     Pipelines(pipelines::Arguments),
     /// Versions of launcher and agent: add them, offer them to agents, and see how far they have come.
     Releases(releases::Arguments),
+    /// Encrypt a value from standard input for `secure_variables` or `encrypted_password`.
+    Encrypt(encrypt::Arguments),
 }
 
 /// Where the server is.
@@ -58,6 +62,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Repos(arguments) => repos::run(arguments).await,
         Command::Pipelines(arguments) => pipelines::run(arguments).await,
         Command::Releases(arguments) => releases::run(arguments).await,
+        Command::Encrypt(arguments) => Ok(encrypt::run(&arguments)),
     };
     match outcome {
         Ok(code) => code,

@@ -16,7 +16,7 @@ use git2::{
 use ring::digest;
 
 use super::location;
-use super::reader::Source;
+use super::reader::{self, Problem, Source};
 use super::yaml::MAX_FILE_BYTES;
 
 /// How long a fetch may take, waiting for another fetch of the same repository included.
@@ -24,6 +24,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Configuration files in one revision; more are taken for a mistake.
 const MAX_FILES: usize = 1000;
+
+/// Bytes of all configuration files of one revision.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// Modifications attached to one run. GoCD has no limit; a run after years of silence needs one.
 const MAX_MODIFICATIONS: usize = 500;
@@ -58,12 +61,15 @@ pub enum GitError {
     },
     #[error("{url} has more than {MAX_FILES} configuration files")]
     TooManyFiles { url: String },
+    #[error("the configuration files of {url} have more than {MAX_BYTES} bytes together")]
+    TooManyBytes { url: String },
 }
 
 /// Where a repository is and how to get in.
 #[derive(Clone)]
 pub struct Remote {
     pub url: String,
+    /// A branch, or a refspec such as `refs/pull/7/head:pr7`.
     pub branch: String,
     pub username: Option<String>,
     pub password: Option<String>,
@@ -162,7 +168,7 @@ impl Mirror {
 
     /// The newest commit of the branch.
     pub fn head(&self) -> Result<Oid, GitError> {
-        let name = local_branch(&self.remote.branch);
+        let (_, name) = references(&self.remote.branch);
         self.repository
             .refname_to_id(&name)
             .map_err(|_| GitError::NoBranch {
@@ -173,7 +179,10 @@ impl Mirror {
 
     /// The configuration files of a commit: `*.gocd.yaml` and `*.gocd.yml` in any folder.
     /// A file that is too long or no text is answered with what is wrong with it.
-    pub fn configuration_files(&self, commit: Oid) -> Result<(Vec<Source>, Vec<String>), GitError> {
+    pub fn configuration_files(
+        &self,
+        commit: Oid,
+    ) -> Result<(Vec<Source>, Vec<Problem>), GitError> {
         let failed = |cause: git2::Error| self.read_error("the configuration files", &cause);
         let tree = self
             .repository
@@ -183,8 +192,7 @@ impl Mirror {
         let mut found = Vec::new();
         tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
             let name = entry.name().unwrap_or_default();
-            let wanted = name.ends_with(".gocd.yaml") || name.ends_with(".gocd.yml");
-            if wanted && entry.kind() == Some(ObjectType::Blob) {
+            if reader::is_configuration_file(name) && entry.kind() == Some(ObjectType::Blob) {
                 found.push((format!("{folder}{name}"), entry.id()));
             }
             if found.len() > MAX_FILES {
@@ -206,18 +214,24 @@ impl Mirror {
             });
         }
         let (mut files, mut refused) = (Vec::new(), Vec::new());
+        let objects = self.repository.odb().map_err(failed)?;
+        let mut bytes = 0_usize;
         for (path, id) in found {
-            let blob = self.repository.find_blob(id).map_err(failed)?;
-            if blob.size() > MAX_FILE_BYTES {
-                let size = blob.size();
-                refused.push(format!(
-                    "{path}: {size} bytes; at most {MAX_FILE_BYTES} are read"
-                ));
+            let (size, _) = objects.read_header(id).map_err(failed)?;
+            if size > MAX_FILE_BYTES {
+                refused.push(Source::too_long(path));
                 continue;
             }
-            match String::from_utf8(blob.content().to_vec()) {
-                Ok(text) => files.push(Source { path, text }),
-                Err(_) => refused.push(format!("{path}: this is no UTF-8 text")),
+            bytes = bytes.saturating_add(size);
+            if bytes > MAX_BYTES {
+                return Err(GitError::TooManyBytes {
+                    url: self.shown_url.clone(),
+                });
+            }
+            let blob = self.repository.find_blob(id).map_err(failed)?;
+            match Source::new(path, blob.content().to_vec()) {
+                Ok(file) => files.push(file),
+                Err(problem) => refused.push(problem),
             }
         }
         Ok((files, refused))
@@ -280,8 +294,17 @@ impl Mirror {
     }
 }
 
-fn local_branch(branch: &str) -> String {
-    format!("refs/heads/{branch}")
+/// Where a branch is at the remote, and where the copy keeps it. What is no branch there is kept
+/// apart from those that are, whatever name a refspec gives it.
+fn references(branch: &str) -> (String, String) {
+    let source = branch.split_once(':').map_or(branch, |(source, _)| source);
+    match source.strip_prefix("refs/") {
+        None => {
+            let name = format!("refs/heads/{source}");
+            (name.clone(), name)
+        }
+        Some(rest) => (source.to_owned(), format!("refs/specs/{rest}")),
+    }
 }
 
 /// A folder name for an address. A digest, because an address may hold a password.
@@ -360,11 +383,12 @@ fn fetch_branch(
     let mut options = FetchOptions::new();
     options.remote_callbacks(callbacks);
     options.download_tags(AutotagOption::None);
-    let name = local_branch(&remote.branch);
+    let (source, name) = references(&remote.branch);
     // A branch that is gone at the remote must not live on in the copy.
     if let Ok(mut stale) = repository.find_reference(&name) {
         let kept = stale.target();
-        let outcome = connection.fetch(&[format!("+{name}:{name}.new")], Some(&mut options), None);
+        let outcome =
+            connection.fetch(&[format!("+{source}:{name}.new")], Some(&mut options), None);
         let fresh = repository.refname_to_id(&format!("{name}.new"));
         if let (Ok(()), Err(_)) = (&outcome, &fresh) {
             stale.delete()?;
@@ -384,7 +408,7 @@ fn fetch_branch(
             .delete()?;
         return Ok(());
     }
-    connection.fetch(&[format!("+{name}:{name}")], Some(&mut options), None)?;
+    connection.fetch(&[format!("+{source}:{name}")], Some(&mut options), None)?;
     repository.refname_to_id(&name).map(drop)
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use sqlx::SqliteConnection;
 
+use super::cipher::Cipher;
 use super::definition::Configuration;
 use super::git::{self, GitError, Mirror, Remote};
 use super::reader::links::{self, Elsewhere, Link};
@@ -177,8 +178,9 @@ pub async fn take_turn(app: &App, id: &str) -> Result<Turn, RepositoryError> {
 pub async fn look(app: &App, turn: Turn) -> Result<ConfigRepo, DatabaseError> {
     let repo = turn.repo.clone();
     let folder = app.paths.repositories();
-    let asked = repo.clone();
-    let outcome = git::in_background(&repo.url, move || read_newest(&folder, &asked)).await;
+    let (asked, cipher) = (repo.clone(), Arc::clone(&app.cipher));
+    let read = move || read_newest(&folder, &asked, cipher);
+    let outcome = git::in_background(&repo.url, read).await;
     let mut write = app.database.write().await?;
     let (revision, outcome) = match outcome {
         Ok(Newest::Known(revision)) => (Some(revision), None),
@@ -239,7 +241,11 @@ enum Newest {
     Read(String, Result<(Configuration, Vec<Link>), String>),
 }
 
-fn read_newest(folder: &std::path::Path, repo: &ConfigRepo) -> Result<Newest, GitError> {
+fn read_newest(
+    folder: &std::path::Path,
+    repo: &ConfigRepo,
+    cipher: Arc<Cipher>,
+) -> Result<Newest, GitError> {
     let remote = Remote {
         url: repo.url.clone(),
         branch: repo.branch.clone(),
@@ -256,13 +262,14 @@ fn read_newest(folder: &std::path::Path, repo: &ConfigRepo) -> Result<Newest, Gi
     let home = Home {
         url: repo.url.clone(),
         branch: repo.branch.clone(),
+        cipher: Some(cipher),
     };
     let reading = reader::read(&files, &home);
     for warning in &reading.warnings {
         tracing::warn!(repository = %repo.id, %warning, "in a configuration file");
     }
-    let mut problems = refused;
-    problems.extend(reading.problems.iter().map(ToString::to_string));
+    let problems = refused.iter().chain(&reading.problems);
+    let mut problems: Vec<String> = problems.map(ToString::to_string).collect();
     if files.is_empty() && problems.is_empty() {
         problems.push("there is no *.gocd.yaml file in the repository".to_owned());
     }

@@ -67,7 +67,8 @@ pub async fn assign(app: &App, agent: &Agent) -> Result<Option<BuildWork>, Sched
             Some(definition) => upstream::origins(&mut write, &run, definition).await?,
             None => upstream::Origins::new(),
         };
-        match work::document(&run, &stages, &origins, &stage, &job, &agent.resources) {
+        let document = work::document(&run, &stages, &origins, &stage, &job, &agent.resources);
+        match document.and_then(|document| work::reveal(document, &app.cipher)) {
             Ok(document) => {
                 sqlx::query("UPDATE jobs SET agent_uuid = $2 WHERE id = $1")
                     .bind(job.id)

@@ -15,6 +15,7 @@ use super::progression;
 use super::run::{self, Run, RunDefinition, RunEnvironment};
 use crate::App;
 use crate::database::DatabaseError;
+use crate::pipelines::cipher::DecryptError;
 use crate::pipelines::definition::{self, Filter, Material, Pipeline, Variable};
 use crate::pipelines::git::{self, GitError, Mirror, Remote};
 use crate::pipelines::{label, store};
@@ -38,6 +39,12 @@ pub enum TriggerError {
         material: String,
         #[source]
         source: GitError,
+    },
+    #[error("cannot use the password of the material {material}")]
+    Password {
+        material: String,
+        #[source]
+        source: DecryptError,
     },
     #[error("{upstream} has not passed yet, which the material {material} waits for")]
     Upstream { material: String, upstream: String },
@@ -162,11 +169,19 @@ async fn history(
     material: &definition::GitMaterial,
     seen: Option<String>,
 ) -> Result<Vec<Modification>, TriggerError> {
+    let password = material.password.as_deref();
+    let password = password.map(|password| app.cipher.reveal(password));
+    let password = password
+        .transpose()
+        .map_err(|source| TriggerError::Password {
+            material: material.name.clone(),
+            source,
+        })?;
     let remote = Remote {
         url: material.url.clone(),
         branch: material.branch.clone(),
         username: material.username.clone(),
-        password: material.password.clone(),
+        password,
     };
     let folder = app.paths.repositories();
     let commits = git::in_background(&material.url, move || {

@@ -7,13 +7,16 @@ use journeyman_protocol::{
     builder::{Builder, BuilderAttributes, CommandBuilder, CommandBuilderWithArgList, RunIf},
     fetch::{ChecksumFileHandler, DirHandler, FetchArtifactBuilder, FetchHandler, FileHandler},
     job::JobIdentifier,
+    material::Material,
     work::{BuildAssignment, BuildWork},
 };
 
 use super::run::{self, JobRow, Run, StageRow};
 use super::upstream::Origins;
 use super::variables::{self, Setting};
+use crate::pipelines::cipher::Cipher;
 use crate::pipelines::definition::{self, Action, ArtifactKind, Build, BuildTool, Fetch, Task};
+use crate::pipelines::location;
 
 /// The only charset consoles have here.
 const CHARSET: &str = "UTF-8";
@@ -87,6 +90,29 @@ pub(super) fn document(
         },
         console_log_charset: CHARSET.to_owned(),
     })
+}
+
+/// Decrypts what the configuration has encrypted, for the agent alone: it is stored as it was.
+pub(super) fn reveal(mut work: BuildWork, cipher: &Cipher) -> Result<BuildWork, String> {
+    let assignment = &mut work.assignment;
+    for variable in &mut assignment.initial_context.properties {
+        if variable.secure
+            && let Some(value) = &mut variable.value
+        {
+            let failed = |error| format!("the variable {}: {error}", variable.name);
+            *value = cipher.reveal(value).map_err(failed)?;
+        }
+    }
+    for revision in &mut assignment.material_revisions.revisions {
+        if let Material::GitMaterial(git) = &mut revision.material
+            && let Some(password) = &mut git.scm.password
+        {
+            let url = location::without_credentials(&git.url.url);
+            let failed = |error| format!("the password of {url}: {error}");
+            *password = cipher.reveal(password.expose()).map_err(failed)?.into();
+        }
+    }
+    Ok(work)
 }
 
 /// What artifacts can be fetched from.

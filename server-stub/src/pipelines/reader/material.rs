@@ -1,6 +1,5 @@
 //! Materials: git repositories, the configuration repository itself, stages of other pipelines.
 
-use crate::pipelines::cipher;
 use crate::pipelines::definition::{DependencyMaterial, Filter, GitMaterial, Material};
 use crate::pipelines::location;
 use crate::pipelines::names;
@@ -230,7 +229,7 @@ fn read_password(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<S
     }
     if let Some(place) = encrypted {
         let text = place.text(report)?;
-        report.check(&place, cipher::check_form(&text));
+        report.check_encrypted(&place, &text);
         return Some(text);
     }
     let place = plain?;

@@ -20,10 +20,12 @@ pub use section::Problem;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use links::Target;
 use section::{Place, Report, Section};
 
+use super::cipher::Cipher;
 use super::definition::{Configuration, Environment, Pipeline};
 use super::names;
 use super::yaml::{self, Key, Value};
@@ -33,10 +35,12 @@ const OLDEST_VERSION: u32 = 1;
 const NEWEST_VERSION: u32 = 11;
 
 /// The configuration repository that the files come from; what `type: configrepo` stands for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Home {
     pub url: String,
     pub branch: String,
+    /// Whether encrypted values can be decrypted is checked if there is a key.
+    pub cipher: Option<Arc<Cipher>>,
 }
 
 /// One file of a revision.
@@ -45,6 +49,56 @@ pub struct Source {
     /// Path within the repository.
     pub path: String,
     pub text: String,
+}
+
+impl Source {
+    /// A file by its content.
+    ///
+    /// # Errors
+    ///
+    /// It is too long, or no text.
+    pub fn new(path: String, content: Vec<u8>) -> Result<Self, Problem> {
+        if content.len() > yaml::MAX_FILE_BYTES {
+            return Err(Self::too_long(path));
+        }
+        match String::from_utf8(content) {
+            Ok(text) => Ok(Self { path, text }),
+            Err(error) => {
+                let good = error.utf8_error().valid_up_to();
+                let before = &error.as_bytes()[..good];
+                let line = before.split(|byte| *byte == b'\n').count();
+                let column = before
+                    .iter()
+                    .rev()
+                    .take_while(|byte| **byte != b'\n')
+                    .count()
+                    + 1;
+                Err(Problem {
+                    file: path,
+                    at: yaml::Position { line, column },
+                    path: String::new(),
+                    message: "this is no UTF-8 text".to_owned(),
+                })
+            }
+        }
+    }
+
+    /// What is wrong with a file that need not be read to tell.
+    #[must_use]
+    pub fn too_long(path: String) -> Problem {
+        Problem {
+            file: path,
+            at: yaml::Position { line: 1, column: 1 },
+            path: String::new(),
+            message: format!("the file has more than {} bytes", yaml::MAX_FILE_BYTES),
+        }
+    }
+}
+
+/// Whether a file of this name holds pipelines (GoCD's default patterns).
+#[must_use]
+pub fn is_configuration_file(name: &str) -> bool {
+    name.ends_with(".gocd.yaml") || name.ends_with(".gocd.yml")
 }
 
 /// What reading a whole revision came to.
@@ -65,7 +119,7 @@ pub fn read(files: &[Source], home: &Home) -> Reading {
     let mut warnings = Vec::new();
     let mut links = Vec::new();
     for file in files {
-        let mut report = Report::new(&file.path);
+        let mut report = Report::new(&file.path, home.cipher.as_deref());
         read_file(&file.text, home, &mut found, &mut report);
         problems.append(&mut report.problems);
         warnings.append(&mut report.warnings);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::links::{Link, Target};
-use crate::pipelines::cipher;
+use crate::pipelines::cipher::{self, Cipher};
 use crate::pipelines::definition::Variable;
 use crate::pipelines::yaml::{Key, Node, Position, Value};
 
@@ -33,6 +33,7 @@ const MAX_PROBLEMS: usize = 200;
 /// What was found in one file.
 pub(super) struct Report<'f> {
     file: &'f str,
+    cipher: Option<&'f Cipher>,
     pub(super) problems: Vec<Problem>,
     /// What is read but has no effect.
     pub(super) warnings: Vec<Problem>,
@@ -41,9 +42,10 @@ pub(super) struct Report<'f> {
 }
 
 impl<'f> Report<'f> {
-    pub(super) fn new(file: &'f str) -> Self {
+    pub(super) fn new(file: &'f str, cipher: Option<&'f Cipher>) -> Self {
         Self {
             file,
+            cipher,
             problems: Vec::new(),
             warnings: Vec::new(),
             links: Vec::new(),
@@ -88,6 +90,15 @@ impl<'f> Report<'f> {
             pipeline: pipeline.to_owned(),
             target,
         });
+    }
+
+    /// Adds the problem if a value is not one that this server can decrypt.
+    pub(super) fn check_encrypted(&mut self, place: &Place<'_>, value: &str) {
+        let outcome = match self.cipher {
+            Some(cipher) => cipher.decrypt(value).map(drop),
+            None => cipher::check_form(value),
+        };
+        self.check(place, outcome.map_err(|error| error.to_string()));
     }
 
     /// Adds the problem if the check failed.
@@ -383,7 +394,7 @@ impl<'n> Section<'n> {
 /// it is said.
 fn check_secure(place: &Place<'_>, value: &str, report: &mut Report<'_>) {
     if cipher::is_encrypted(value) {
-        report.check(place, cipher::check_form(value));
+        report.check_encrypted(place, value);
     } else if value.starts_with("DES:") {
         place.wrong(
             report,

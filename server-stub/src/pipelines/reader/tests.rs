@@ -5,6 +5,7 @@ fn home() -> Home {
     Home {
         url: "https://ci:pw@git.example/conf.git".to_owned(),
         branch: "main".to_owned(),
+        cipher: None,
     }
 }
 
