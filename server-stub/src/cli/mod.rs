@@ -1,10 +1,12 @@
 //! The subcommands besides `serve`: those that speak to a running server do it over its REST API,
-//! `encrypt` needs none.
+//! `check` and `encrypt` need none.
 //!
 //! What was asked for goes to standard output, everything else to standard error. Exit codes:
-//! 0 done (for `pipelines trigger --follow`: passed), 1 the run did not pass, 2 an error.
+//! 0 done (for `pipelines trigger --follow`: passed), 1 the run did not pass or files are not good,
+//! 2 an error.
 
 mod agents;
+mod check;
 mod client;
 mod encrypt;
 mod follow;
@@ -34,6 +36,9 @@ pub enum Command {
     Pipelines(pipelines::Arguments),
     /// Versions of launcher and agent: add them, offer them to agents, and see how far they have come.
     Releases(releases::Arguments),
+    /// Check *.gocd.yaml files as the server would, for use before a commit. Needs no server; exits
+    /// with 1 if anything is wrong, and prints a line for each error.
+    Check(check::Arguments),
     /// Encrypt a value from standard input for `secure_variables` or `encrypted_password`.
     Encrypt(encrypt::Arguments),
 }
@@ -62,6 +67,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Repos(arguments) => repos::run(arguments).await,
         Command::Pipelines(arguments) => pipelines::run(arguments).await,
         Command::Releases(arguments) => releases::run(arguments).await,
+        Command::Check(arguments) => Ok(check::run(&arguments)),
         Command::Encrypt(arguments) => Ok(encrypt::run(&arguments)),
     };
     match outcome {
