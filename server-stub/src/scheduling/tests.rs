@@ -1,3 +1,5 @@
+mod whole_format;
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;

@@ -1,3 +1,7 @@
+mod format;
+mod hostile;
+mod linked;
+
 use super::*;
 use crate::pipelines::definition::{Action, Approval, ArtifactKind, RunIf};
 
