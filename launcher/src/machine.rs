@@ -72,6 +72,7 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// The server did not say.
     pub(crate) async fn ask(&self) -> Result<Heard, Problem> {
+        self.journal.borrow_mut().catch_up();
         let report = self.report();
         let mut connection = Connection::open(self.workdir, self.settings).await?;
         let headers = self.identity();

@@ -29,6 +29,8 @@ pub(crate) struct Journal {
     folder: PathBuf,
     upgrades: Upgrades,
     bad: Vec<BadBuild>,
+    /// What is in memory is not on the disk.
+    is_behind: bool,
 }
 
 /// The content of `releases/upgrade.json`.
@@ -110,6 +112,7 @@ impl Journal {
             folder,
             upgrades,
             bad: bad.builds,
+            is_behind: false,
         }
     }
 
@@ -243,18 +246,33 @@ impl Journal {
         self.bad.push(bad);
         let surplus = self.bad.len().saturating_sub(BAD_KEPT);
         self.bad.drain(..surplus);
-        let document = Bad {
-            format: FORMAT,
-            builds: self.bad.clone(),
-        };
-        if let Err(error) = write(&bad_path(&self.folder), &document) {
+        if let Err(error) = self.write_bad() {
             error!(%error, "cannot write down that a release failed here; going on");
+        }
+    }
+
+    /// Writes what could not be written when it happened.
+    pub(crate) fn catch_up(&mut self) {
+        if self.is_behind && self.write().is_ok() && self.write_bad().is_ok() {
+            self.is_behind = false;
         }
     }
 
     fn write(&mut self) -> Result<(), FileError> {
         self.upgrades.format = FORMAT;
-        write(&upgrades_path(&self.folder), &self.upgrades)
+        let written = write(&upgrades_path(&self.folder), &self.upgrades);
+        self.is_behind |= written.is_err();
+        written
+    }
+
+    fn write_bad(&mut self) -> Result<(), FileError> {
+        let document = Bad {
+            format: FORMAT,
+            builds: self.bad.clone(),
+        };
+        let written = write(&bad_path(&self.folder), &document);
+        self.is_behind |= written.is_err();
+        written
     }
 }
 
@@ -380,6 +398,23 @@ mod tests {
         journal.end_agent(UpgradeState::Done, None);
         journal.note_launcher(launcher(UpgradeState::Failed));
         assert_eq!(reported(&journal), Component::Launcher);
+    }
+
+    #[test]
+    fn what_the_disk_did_not_take_is_written_later() {
+        let (_folder, workdir) = workdir();
+        let mut journal = Journal::open(&workdir);
+        journal.begin_agent(upgrade()).unwrap();
+        // Nothing can be renamed over a folder that is not empty.
+        let path = workdir.releases().join("upgrade.json");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir_all(path.join("in-the-way")).unwrap();
+        journal.end_agent(UpgradeState::Done, None);
+        journal.catch_up();
+        fs::remove_dir_all(&path).unwrap();
+        journal.catch_up();
+        let journal = Journal::open(&workdir);
+        assert_eq!(journal.agent().unwrap().upgrade.state, UpgradeState::Done);
     }
 
     #[test]
