@@ -30,7 +30,7 @@ const TIMINGS: &str = "-Dagent.ping.delay=100 -Dagent.ping.interval=300 \
 
 /// Ours, in milliseconds.
 const QUICK_UPGRADES: &str = "-Djourneyman.release.poll=200 -Djourneyman.probation=1000 \
-    -Djourneyman.probation.silence=3000";
+    -Djourneyman.probation.silence=6000";
 
 /// An agent's working directory and what runs in it.
 pub struct Chain<'a> {

@@ -7,6 +7,8 @@ mod order;
 mod packages;
 mod probation;
 mod state;
+#[cfg(target_arch = "x86_64")]
+mod sweep;
 
 use std::fs;
 
