@@ -150,7 +150,8 @@ pub async fn offer(app: &App, wanted: &Wanted) -> Result<(Offer, Vec<String>), O
             has: names(&packages),
         });
     }
-    let warnings = progress::warnings(&mut write, wanted, &packages).await?;
+    let warnings =
+        progress::warnings(&mut write, &wanted.release, &wanted.target, &packages).await?;
     let new = Offer {
         id: 0,
         release: wanted.release.clone(),

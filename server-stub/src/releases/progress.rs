@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use super::{
     answer::{self, Offered, Verdict, choose, is_same, judge},
     machines::{self, Machine},
-    offers::{self, Offer, Tally, Wanted},
+    offers::{self, Offer, Tally},
     rollout::Target,
     store::{self, Package, Release},
 };
@@ -146,29 +146,40 @@ pub async fn release(
     Ok(Some(release_view(connection, release, &machines).await?))
 }
 
-/// What an administrator should know of an offer: who is left out.
+/// What an administrator should know of an offer as things are now: who is left out.
+///
+/// # Errors
+///
+/// The database could not be read.
+pub async fn left_out(
+    connection: &mut SqliteConnection,
+    offer: &Offer,
+) -> Result<Vec<String>, DatabaseError> {
+    let packages = offers::packages(&mut *connection, offer).await?;
+    warnings(connection, &offer.release, &offer.target, &packages).await
+}
+
+/// The same of an offer of these packages.
 pub(super) async fn warnings(
     connection: &mut SqliteConnection,
-    wanted: &Wanted,
+    release: &str,
+    target: &Target,
     packages: &[Package],
 ) -> Result<Vec<String>, DatabaseError> {
     let agents = agents::list(&mut *connection).await?;
     let mut warnings = Vec::new();
     let is_meant = |agent: &&Agent| {
-        agent.config_state != ConfigState::Pending && wanted.target.is_for(agent, &wanted.release)
+        agent.config_state != ConfigState::Pending && target.is_for(agent, release)
     };
     let meant: Vec<&Agent> = agents.iter().filter(is_meant).collect();
-    match &wanted.target {
+    match target {
         Target::Environment(name) if meant.is_empty() => {
             warnings.push(format!("no agent is in the environment {name} now"));
         }
         Target::Agents(names) => {
             for name in names {
                 let one = Target::Agents(vec![name.clone()]);
-                if !agents
-                    .iter()
-                    .any(|agent| one.is_for(agent, &wanted.release))
-                {
+                if !agents.iter().any(|agent| one.is_for(agent, release)) {
                     warnings.push(format!("no agent has the uuid or host name {name} now"));
                 }
             }
@@ -194,8 +205,7 @@ pub(super) async fn warnings(
             .filter(|component| !packages.iter().any(|one| one.is(*component, &platform)))
             .map(Component::as_str);
         warnings.push(format!(
-            "release {} has no {} for {platform}: {} will keep what they run until you add it",
-            wanted.release,
+            "release {release} has no {} for {platform}: {} will keep what they run until you add it",
             missing.collect::<Vec<_>>().join(" and no "),
             hosts.join(", ")
         ));
