@@ -1,5 +1,6 @@
 //! The page of all agents.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use askama::Template;
@@ -8,12 +9,15 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
 use journeyman_protocol::agent::RuntimeStatus;
 
+use super::machine::{Machine, machine};
 use super::render;
 use crate::App;
 use crate::agents::{self, Agent, ConfigState};
 use crate::answer::Refusal;
 use crate::cli::size;
 use crate::database::DatabaseError;
+use crate::releases::progress::{self, MachineView};
+use crate::releases::store;
 
 #[derive(Template)]
 #[template(path = "agents.html")]
@@ -38,6 +42,8 @@ struct Row {
     system: String,
     location: String,
     status: String,
+    /// Nothing of one whose launcher has not told.
+    machine: Option<Machine>,
     resources: Vec<String>,
     environments: Vec<String>,
     free: String,
@@ -59,6 +65,9 @@ async fn show(app: &App, status: StatusCode, notice: Option<String>) -> Result<R
         .await
         .map_err(DatabaseError::from)?;
     let agents = agents::list(&mut connection).await?;
+    let mut machines = progress::machines(&mut connection, app.now_ms()).await?;
+    let releases = store::list(&mut connection).await?;
+    let releases: HashSet<String> = releases.into_iter().map(|one| one.id).collect();
     let count = |state| {
         agents
             .iter()
@@ -69,7 +78,10 @@ async fn show(app: &App, status: StatusCode, notice: Option<String>) -> Result<R
         pending: count(ConfigState::Pending),
         enabled: count(ConfigState::Enabled),
         disabled: count(ConfigState::Disabled),
-        agents: agents.into_iter().map(row).collect(),
+        agents: agents
+            .into_iter()
+            .map(|agent| row(agent, &mut machines, &releases))
+            .collect(),
         notice,
     };
     Ok(render(status, &page))
@@ -93,7 +105,11 @@ pub(super) async fn act(
     }
 }
 
-fn row(agent: Agent) -> Row {
+fn row(
+    agent: Agent,
+    machines: &mut HashMap<String, MachineView>,
+    releases: &HashSet<String>,
+) -> Row {
     let silent = matches!(
         agent.runtime_status,
         RuntimeStatus::Missing | RuntimeStatus::LostContact
@@ -105,6 +121,9 @@ fn row(agent: Agent) -> Row {
             Some(space) if !silent => size(space),
             _ => "unknown".to_owned(),
         },
+        machine: machines
+            .remove(&agent.uuid)
+            .map(|view| machine(view, releases)),
         job: (building && !agent.build_locator.is_empty()).then_some(agent.build_locator),
         can_enable: agent.config_state != ConfigState::Enabled,
         can_disable: agent.config_state != ConfigState::Disabled,

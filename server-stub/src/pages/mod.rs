@@ -5,7 +5,12 @@ mod agents;
 mod guard;
 mod job;
 mod lines;
+mod machine;
 mod pipelines;
+mod release;
+#[cfg(test)]
+mod release_tests;
+mod releases;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -28,8 +33,8 @@ use crate::scheduling::view::RunView;
 const STYLE: &str = include_str!("assets/style.css");
 const SCRIPT: &str = include_str!("assets/live.js");
 
-/// No form here has anything to say beyond its address.
-const MAX_BODY: usize = 16 * 1024;
+/// The longest form names agents, some hundred of them.
+const MAX_BODY: usize = 64 * 1024;
 
 /// Routes under `/go`.
 pub fn router() -> Router<Arc<App>> {
@@ -59,6 +64,11 @@ pub fn router() -> Router<Arc<App>> {
         .route(stage, get(stage::page))
         .route(&format!("{stage}/cancel"), post(stage::cancel))
         .route(job, get(job::page))
+        .route("/releases", get(releases::page))
+        .route("/releases/{id}", get(release::page))
+        .route("/releases/{id}/offer", post(release::offer))
+        .route("/releases/{id}/withdraw", post(release::withdraw))
+        .route("/releases/{id}/delete", post(release::delete))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(guard::guard))
 }

@@ -1,12 +1,13 @@
 // Keeps a page up to date. Everything on it works without this file.
 "use strict";
 
-// The parts marked data-live are fetched again and put in place of what is shown.
+// The part marked data-live is fetched again and put in place of what is shown. A page that answers
+// a form is not where its address says: data-page is.
 const part = document.querySelector("[data-live]");
 async function refresh() {
   try {
     if (document.visibilityState === "visible" && !part.contains(document.activeElement)) {
-      const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
+      const answer = await fetch(part.dataset.page || location.pathname, { headers: { Accept: "text/html" } });
       if (answer.ok) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         const fresh = page.querySelector("[data-live]");
