@@ -145,6 +145,12 @@ impl Package {
         oldest
     }
 
+    /// Has this as its program.
+    pub fn with_program(mut self, program: Vec<u8>) -> Self {
+        self.files[0].2 = program;
+        self
+    }
+
     /// Its first file, which is its program.
     pub fn program(&self) -> &[u8] {
         &self.files[0].2

@@ -105,6 +105,26 @@ impl<'a> Machine<'a> {
             .collect()
     }
 
+    /// Offers a package with the launcher that runs, as an administrator does.
+    pub(crate) fn add_and_offer(&self, package: &Package, options: &[&str]) {
+        let path = self.server.data().with_extension(package.name());
+        fs::write(&path, package.bytes()).unwrap();
+        let launcher = Package::launcher(package.manifest.build)
+            .with_version(&package.manifest.version)
+            .with_program(fs::read(self.chain.folder().join("journeyman-launcher")).unwrap());
+        let launcher_path = self.server.data().with_extension(launcher.name());
+        fs::write(&launcher_path, launcher.bytes()).unwrap();
+        self.server.must_cli(&[
+            "releases",
+            "add",
+            path.to_str().unwrap(),
+            launcher_path.to_str().unwrap(),
+        ]);
+        let id = format!("{}-{}", package.manifest.version, package.manifest.build);
+        let command = ["releases", "offer", &id];
+        self.server.must_cli(&[&command, options].concat());
+    }
+
     /// Waits until the server was told that the last upgrade, which is to this package, has come
     /// to this state (`done`, `rolledBack`, ...). Returns the report.
     pub(crate) fn wait_for_state(&self, package: &Package, state: &str) -> MachineReport {
@@ -165,6 +185,10 @@ impl<'a> Machine<'a> {
         );
         self.assert_not_tried_again();
         self.assert_runs(to);
+        let known = self.server.api().agent(&self.uuid).unwrap();
+        let told = &known["journeyman"]["upgrade"];
+        assert_eq!(told["state"], "rolled back", "{known}");
+        assert!(told["reason"].as_str().unwrap().contains(why), "{known}");
         report
     }
 

@@ -1,5 +1,7 @@
 //! What is newer, and several releases one after another.
 
+use std::fs;
+
 use journeyman_tests::{gate::Where, package::Package, scene::Scene};
 use pretty_assertions::assert_eq;
 
@@ -46,12 +48,56 @@ fn newer_is_what_was_built_later_whatever_its_version() {
     let scene = Scene::new("newer");
     let first = Package::agent(5).with_version("10.9.0");
     let machine = Machine::running_this(&scene, &first, |chain| chain);
-    let older = Package::agent(4).with_version("11.0.0");
-    machine.shelf.put(&older);
-    machine.wait_for_questions(4);
-    assert_eq!(machine.current(), first.folder_name());
     let newer = Package::agent(6).with_version("10.8.5");
     machine.shelf.put(&newer);
     machine.wait_for_state(&newer, "done");
     machine.assert_runs(&newer);
+}
+
+#[test]
+fn an_older_release_comes_only_on_the_administrators_word() {
+    let scene = Scene::new("older");
+    let newer = Package::agent(5);
+    let machine = Machine::running_this(&scene, &newer, |chain| chain);
+    let older = Package::agent(4).with_version("11.0.0");
+    machine.add_and_offer(&older, &[]);
+    machine.wait_for_questions(4);
+    assert_eq!(machine.current(), newer.folder_name());
+    machine.add_and_offer(&older, &["--downgrade"]);
+    machine.wait_for_state(&older, "done");
+    machine.assert_runs(&older);
+}
+
+#[test]
+fn the_oldest_release_is_upgraded_to_the_newest_and_back() {
+    let scene = Scene::new("oldest");
+    let oldest = Package::oldest_agent(1);
+    let machine = Machine::running_this(&scene, &oldest, |chain| chain);
+    let cookie = machine.chain.folder().join("config/cookie");
+    assert!(cookie.exists(), "its state has format 1");
+    assert!(
+        !machine
+            .chain
+            .folder()
+            .join("state")
+            .join(oldest.folder_name())
+            .exists()
+    );
+    let before = fs::read(&cookie).unwrap();
+
+    let newest = Package::agent(2);
+    machine.shelf.put(&newest);
+    machine.wait_for_state(&newest, "done");
+    machine.assert_runs(&newest);
+    let state = machine
+        .chain
+        .folder()
+        .join("state")
+        .join(newest.folder_name());
+    assert!(state.join("state.json").exists(), "migrated");
+    assert_eq!(fs::read(&cookie).unwrap(), before, "only a copy of it");
+
+    machine.add_and_offer(&oldest, &["--downgrade"]);
+    machine.wait_for_state(&oldest, "done");
+    machine.assert_runs(&oldest);
 }
