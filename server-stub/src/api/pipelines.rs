@@ -250,16 +250,18 @@ pub(super) fn show(view: &RunView) -> Value {
 }
 
 fn show_material(revision: &MaterialRevision) -> Value {
-    let (name, description) = match &revision.material {
+    let (kind, name, description) = match &revision.material {
         Material::GitMaterial(git) => {
             let url = location::without_credentials(&git.url.url);
             let name = git.scm.attributes.name.as_ref().map(ToString::to_string);
-            (
-                name,
-                format!("URL: {url}, Branch: {}", git.ref_spec_or_branch),
-            )
+            let description = format!("URL: {url}, Branch: {}", git.ref_spec_or_branch);
+            ("Git", name, description)
         }
-        other => (None, other.kind().to_owned()),
+        Material::DependencyMaterial(one) => {
+            let name = one.attributes.name.as_ref().map(ToString::to_string);
+            ("Pipeline", name, one.pipeline_name.to_string())
+        }
+        other => (other.kind(), None, other.kind().to_owned()),
     };
     let modifications: Vec<Value> = revision
         .modifications
@@ -279,7 +281,7 @@ fn show_material(revision: &MaterialRevision) -> Value {
         "material": {
             "name": name,
             "fingerprint": trigger::fingerprint(&revision.material),
-            "type": "Git",
+            "type": kind,
             "description": description,
         },
         "modifications": modifications,

@@ -2,7 +2,7 @@
 
 use journeyman_protocol::{
     environment::{EnvironmentVariable, EnvironmentVariableContext},
-    material::Material,
+    material::{DependencyMaterial, Material},
     revision::MaterialRevision,
 };
 
@@ -109,8 +109,10 @@ fn resource_list(resources: &[String]) -> String {
 }
 
 fn material(revision: &MaterialRevision, context: &mut EnvironmentVariableContext) {
-    let Material::GitMaterial(git) = &revision.material else {
-        return;
+    let git = match &revision.material {
+        Material::GitMaterial(git) => git,
+        Material::DependencyMaterial(one) => return dependency(one, revision, context),
+        _ => return,
     };
     let name = git.scm.attributes.name.as_ref().map(|name| name.as_str());
     let suffix = name.or(git.scm.folder.as_deref()).map(escape);
@@ -134,6 +136,35 @@ fn material(revision: &MaterialRevision, context: &mut EnvironmentVariableContex
         (format!("GO_MATERIAL_BRANCH{suffix}"), branch.to_owned()),
         (
             format!("GO_MATERIAL{suffix}_HAS_CHANGED"),
+            revision.changed.to_string(),
+        ),
+    ];
+    for (name, value) in pairs {
+        context.push(EnvironmentVariable::plain(name, value));
+    }
+}
+
+fn dependency(
+    material: &DependencyMaterial,
+    revision: &MaterialRevision,
+    context: &mut EnvironmentVariableContext,
+) {
+    let name = material.attributes.name.as_ref();
+    let suffix = escape(name.unwrap_or(&material.pipeline_name).as_str());
+    let newest = revision.newest();
+    let label = newest.and_then(|one| one.pipeline_label.clone());
+    let locator = newest.map(|one| one.revision.clone());
+    let pairs = [
+        (
+            format!("GO_DEPENDENCY_LABEL_{suffix}"),
+            label.unwrap_or_default(),
+        ),
+        (
+            format!("GO_DEPENDENCY_LOCATOR_{suffix}"),
+            locator.unwrap_or_default(),
+        ),
+        (
+            format!("GO_MATERIAL_{suffix}_HAS_CHANGED"),
             revision.changed.to_string(),
         ),
     ];

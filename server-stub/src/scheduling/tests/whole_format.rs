@@ -95,6 +95,16 @@ async fn artifacts_are_fetched_from_the_runs_that_were_waited_for() {
     let revision = &document["assignment"]["materialRevisions"]["revisions"][0];
     assert_eq!(revision["material"]["type"], "DependencyMaterial");
     assert_eq!(revision["modifications"][0]["revision"], "mid/1/build/1");
+    let variables = document["assignment"]["initialContext"]["properties"].as_array();
+    for (name, value) in [
+        ("GO_DEPENDENCY_LABEL_MID", "1"),
+        ("GO_DEPENDENCY_LOCATOR_MID", "mid/1/build/1"),
+        ("GO_MATERIAL_MID_HAS_CHANGED", "true"),
+    ] {
+        let mut all = variables.unwrap().iter();
+        let found = all.find(|one| one["name"] == name).unwrap();
+        assert_eq!(found["value"], value);
+    }
     assert_eq!(
         document["assignment"]["jobIdentifier"]["pipelineLabel"],
         "1.1"
