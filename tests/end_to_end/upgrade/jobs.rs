@@ -94,6 +94,21 @@ fn a_job_runs_through_an_upgrade_and_the_way_back() {
 }
 
 #[test]
+fn a_runner_that_dies_on_probation_fails_its_job_and_nothing_else() {
+    let scene = Scene::new("job-dies");
+    let mut machine = Machine::running(&scene);
+    let running = Running::on(&machine, &scene);
+    let new = Package::agent(2);
+    machine.shelf.put(&new);
+    machine.wait_for_state(&new, "probation");
+    assert_eq!(machine.chain.kill_nine(Role::Runner), running.runner);
+    let state = machine.server.api().wait_for_result(&running.job);
+    assert_eq!(state.result, "Failed");
+    machine.wait_for_state(&new, "done");
+    machine.assert_runs(&new);
+}
+
+#[test]
 fn a_release_in_use_is_not_removed() {
     let scene = Scene::new("in-use");
     let mut machine = Machine::running(&scene);

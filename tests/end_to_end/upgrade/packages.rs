@@ -4,6 +4,7 @@ use journeyman_packaging::{keygen, public_path};
 use journeyman_protocol::release::Component;
 use journeyman_tests::{
     package::{Package, noise},
+    patience::wait_until,
     processes::Role,
     scene::Scene,
 };
@@ -19,6 +20,11 @@ fn assert_refused(machine: &Machine, package: &Package, offer: impl FnOnce(), wh
     let reason = report.upgrade.unwrap().reason.unwrap();
     assert!(reason.contains(why), "{reason}");
     machine.wait_until_idle();
+    wait_until("the server shows the reason", || {
+        let known = machine.server.api().agent(&machine.uuid).unwrap();
+        let told = known["journeyman"]["upgrade"]["reason"].as_str();
+        told.is_some_and(|told| told.contains(why))
+    });
     assert_eq!(machine.chain.pid(Role::Agent), agent, "it never stopped");
     assert_eq!(machine.current(), Package::agent(1).folder_name());
 }
