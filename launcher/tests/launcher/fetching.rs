@@ -1,9 +1,8 @@
 //! The launcher's executable and packages that break off, lie, or come from strangers.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -20,6 +19,8 @@ use journeyman_protocol::release::{
 };
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
+
+use crate::request::Request;
 
 const LAUNCHER: &str = env!("CARGO_BIN_EXE_journeyman-launcher");
 
@@ -242,7 +243,12 @@ fn serve(server: Arc<Mutex<Server>>) -> String {
 }
 
 fn answer(mut stream: TcpStream, server: &Mutex<Server>) {
-    let (path, from) = request(&stream);
+    let request = Request::read(&stream);
+    let path = &request.path;
+    let from = request.header("range").map(|range| {
+        let from = range.strip_prefix("bytes=").unwrap().strip_suffix('-');
+        from.unwrap().parse().unwrap()
+    });
     if path.is_empty() {
         // A launcher that ended while it asked.
         return;
@@ -293,33 +299,6 @@ fn answer(mut stream: TcpStream, server: &Mutex<Server>) {
             );
         }
     }
-}
-
-/// Path of a request and the first byte it asks for.
-fn request(stream: &TcpStream) -> (String, Option<usize>) {
-    let mut reader = BufReader::new(stream);
-    let head: Vec<String> = reader
-        .by_ref()
-        .lines()
-        .map_while(Result::ok)
-        .take_while(|line| !line.is_empty())
-        .collect();
-    let header = |wanted: &str| {
-        head.iter().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case(wanted)
-                .then(|| value.trim().to_owned())
-        })
-    };
-    // To the end: an answer before it would break the connection.
-    let length = header("content-length").map_or(0, |length| length.parse().unwrap());
-    std::io::copy(&mut reader.take(length), &mut std::io::sink()).unwrap();
-    let from = header("range").map(|range| {
-        let from = range.strip_prefix("bytes=").unwrap().strip_suffix('-');
-        from.unwrap().parse().unwrap()
-    });
-    let path = head.first().and_then(|line| line.split(' ').nth(1));
-    (path.unwrap_or_default().to_owned(), from)
 }
 
 #[test]

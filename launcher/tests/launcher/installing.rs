@@ -1,10 +1,9 @@
 //! The launcher's executable against a real release server that can be told to misbehave.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    io::Write,
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -19,6 +18,8 @@ use journeyman_protocol::release::{
 };
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
+
+use crate::request::Request;
 
 const LAUNCHER: &str = env!("CARGO_BIN_EXE_journeyman-launcher");
 const AGENT: &str = "#!/bin/sh
@@ -150,7 +151,7 @@ fn serve([launcher, agent]: [Packaged; 2], mischief: Mischief) -> String {
     let url = format!("http://{}/go", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let path = requested(&stream);
+            let path = Request::read(&stream).path;
             let (announced, body) = if path.starts_with(&format!("/go{RELEASE_PATH}")) {
                 let document = serde_json::to_vec(&release).unwrap();
                 (document.len(), document)
@@ -173,26 +174,6 @@ fn serve([launcher, agent]: [Packaged; 2], mischief: Mischief) -> String {
         }
     });
     url
-}
-
-fn requested(stream: &TcpStream) -> String {
-    let mut reader = BufReader::new(stream);
-    let head: Vec<String> = reader
-        .by_ref()
-        .lines()
-        .map_while(Result::ok)
-        .take_while(|line| !line.is_empty())
-        .collect();
-    // To the end: an answer before it would break the connection.
-    let length = head.iter().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse().ok())?
-    });
-    let body = &mut reader.take(length.unwrap_or(0));
-    std::io::copy(body, &mut std::io::sink()).unwrap();
-    let first = head.first().map_or("", String::as_str);
-    first.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -269,7 +250,7 @@ fn a_gocd_server_offers_none_so_the_package_in_the_folder_is_installed() {
     machine.url = format!("http://{}/go", listener.local_addr().unwrap());
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            requested(&stream);
+            Request::read(&stream);
             let page = "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\npage";
             let _ = stream.write_all(page.as_bytes());
         }

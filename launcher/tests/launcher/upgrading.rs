@@ -1,11 +1,10 @@
 //! Upgrades by the launcher's real executable: agents that are shell scripts, and a server that says
 //! what should run and keeps what it was told.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     collections::HashMap,
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::Write,
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -20,6 +19,8 @@ use journeyman_protocol::release::{
 };
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
+
+use crate::request::Request;
 
 const LAUNCHER: &str = env!("CARGO_BIN_EXE_journeyman-launcher");
 /// Short, so that nobody waits: time between questions, length of the probation, and silence.
@@ -129,25 +130,7 @@ impl Server {
 }
 
 fn answer(mut stream: &TcpStream, state: &Mutex<State>) {
-    let mut reader = BufReader::new(stream);
-    let head: Vec<String> = reader
-        .by_ref()
-        .lines()
-        .map_while(Result::ok)
-        .take_while(|line| !line.is_empty())
-        .collect();
-    let length = head.iter().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse().ok())?
-    });
-    let mut body = Vec::new();
-    reader
-        .take(length.unwrap_or(0))
-        .read_to_end(&mut body)
-        .unwrap();
-    let path = head.first().and_then(|line| line.split(' ').nth(1));
-    let path = path.unwrap_or_default().to_owned();
+    let Request { path, body, .. } = Request::read(stream);
     let content = {
         let mut state = state.lock().unwrap();
         if let Some(sha256) = path.strip_prefix("/go/packages/") {
