@@ -17,6 +17,7 @@ use crate::{
     releases::Releases,
     remoting::Polls,
     trust::Trust,
+    users::Users,
 };
 
 /// The shared state of one running server. Handlers get it as `State<Arc<App>>`.
@@ -29,6 +30,7 @@ pub struct App {
     pub keys: Keys,
     /// For encrypted values of configuration files.
     pub cipher: Arc<Cipher>,
+    pub users: Users,
     pub consoles: Consoles,
     /// Held while the artifacts of a job are changed.
     pub artifact_locks: JobLocks,

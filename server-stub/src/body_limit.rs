@@ -93,6 +93,18 @@ impl Shared {
     }
 }
 
+/// The same for a request that is refused before anybody else has looked at it.
+pub(crate) async fn listen_out(headers: &http::HeaderMap, body: Body) {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let asked_first = headers.contains_key(header::EXPECT);
+    if !asked_first && announced.is_none_or(|announced| announced <= LISTENED_TO) {
+        let left = Shared(Arc::new(Mutex::new(body.into_data_stream())));
+        let _ = tokio::time::timeout(PATIENCE, left.throw_away()).await;
+    }
+}
+
 async fn throw_away(body: Body) {
     let mut parts = body.into_data_stream();
     while let Some(Ok(_)) = parts.next().await {}

@@ -25,7 +25,7 @@ pub struct ServeArguments {
     )]
     pub data: PathBuf,
 
-    /// Address to listen on. There is no login yet: anything but loopback lets everybody in.
+    /// Address to listen on. Other machines reach any but loopback; have people use HTTPS then.
     #[arg(
         long,
         env = "JOURNEYMAN_LISTEN",
@@ -68,6 +68,21 @@ pub struct ServeArguments {
         conflicts_with = "auto_register_key"
     )]
     pub auto_register_key_file: Option<PathBuf>,
+
+    /// A file that holds the password of the user `admin`, whom the first start makes; later starts do
+    /// not look at it. Without it one is made up and shown once. Also as a text:
+    /// JOURNEYMAN_ADMIN_PASSWORD.
+    #[arg(long, env = "JOURNEYMAN_ADMIN_PASSWORD_FILE", value_name = "FILE")]
+    pub admin_password_file: Option<PathBuf>,
+
+    /// A file with further users, as `htpasswd -B` writes it: NAME:HASH, a line each. What they may do
+    /// says `journeyman-server users role`.
+    #[arg(long, env = "JOURNEYMAN_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// Everybody on this machine may do everything without a login. Only on a loopback address.
+    #[arg(long, env = "JOURNEYMAN_NO_LOGIN")]
+    pub no_login: bool,
 
     /// Folder with packages that are offered to all agents, also when they are replaced there by older
     /// ones. Default: `releases` in the data folder.
@@ -216,6 +231,11 @@ impl Paths {
     /// Holds the key that values in configuration files are encrypted with.
     pub fn cipher_key(&self) -> PathBuf {
         self.data.join("cipher.aes")
+    }
+
+    /// Holds the token of commands on this machine.
+    pub fn command_line_token(&self) -> PathBuf {
+        self.data.join("command-line.token")
     }
 
     pub fn endpoints(&self) -> PathBuf {

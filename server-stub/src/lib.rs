@@ -5,7 +5,7 @@
 //! - for agents: [`registration`], [`remoting`], [`console`], [`artifacts`], [`releases`], with
 //!   [`agents`] as their registry and [`trust`] for certificates;
 //! - for work: [`pipelines`] (definitions out of git), [`scheduling`] (trigger, assignment, results);
-//! - for people: [`api`] (REST), [`pages`] (HTML), [`cli`] (the other subcommands).
+//! - for people: [`users`] (login, roles, audit log), [`api`] (REST), [`pages`] (HTML), [`cli`] (the other subcommands).
 //!
 //! State lives in the database and the blob folder; [`App`] holds only handles to them and what
 //! wakes waiting requests.
@@ -39,6 +39,7 @@ pub mod serve;
 pub mod space;
 pub mod start;
 pub mod trust;
+pub mod users;
 pub mod version;
 
 pub use app::App;

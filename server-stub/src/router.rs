@@ -8,7 +8,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::{
     App, api, artifacts, body_limit::refuse_large_bodies, pages, registration, releases, remoting,
-    version,
+    users, version,
 };
 
 /// Names the server to those who know it; nothing else tells it from a GoCD server.
@@ -22,6 +22,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(version::router())
         .merge(api::router())
         .merge(pages::router())
+        .merge(users::login::router())
         .layer(axum::middleware::from_fn(refuse_large_bodies))
         .layer(CompressionLayer::new());
     let go = texts
@@ -34,6 +35,10 @@ pub fn router(app: Arc<App>) -> Router {
         // Nesting serves `/go` only, and people type the slash as well.
         .route("/go/", get(|| async { Redirect::to("/go/pipelines") }))
         .nest("/go", go)
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&app),
+            users::guard,
+        ))
         .with_state(app)
         .layer(axum::middleware::map_response(name_server))
 }

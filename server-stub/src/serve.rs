@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::PathBuf, process::ExitCode, sync::Arc};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     },
     log,
     start::{self, Running, Start, StartError},
+    users::{FIRST_ADMIN, Login},
 };
 
 /// Why `serve` ended with an error.
@@ -26,6 +27,12 @@ enum ServeError {
     },
     #[error("the auto-register key is empty: give one, or leave it out to keep the stored one")]
     EmptyKey,
+    #[error("cannot read the first admin's password from {}", path.display())]
+    AdminPasswordFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
     #[error(transparent)]
@@ -57,6 +64,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
         http_port: Port::from_flag(arguments.http_port, DEFAULT_HTTP_PORT),
         https_port: Port::from_flag(arguments.https_port, DEFAULT_HTTPS_PORT),
         auto_register_key: auto_register_key(&arguments)?,
+        login: login(&arguments)?,
         paths: Paths::new(arguments.data, arguments.releases),
         clock: Arc::new(SystemClock),
     };
@@ -72,7 +80,6 @@ async fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
 }
 
 fn auto_register_key(arguments: &ServeArguments) -> Result<Option<SecretString>, ServeError> {
-    use secrecy::ExposeSecret as _;
     let key = match (
         &arguments.auto_register_key,
         &arguments.auto_register_key_file,
@@ -91,6 +98,28 @@ fn auto_register_key(arguments: &ServeArguments) -> Result<Option<SecretString>,
         Some(key) if key.is_empty() => Err(ServeError::EmptyKey),
         key => Ok(key.map(SecretString::from)),
     }
+}
+
+fn login(arguments: &ServeArguments) -> Result<Login, ServeError> {
+    if arguments.no_login {
+        return Ok(Login::Off);
+    }
+    let admin_password = match &arguments.admin_password_file {
+        Some(path) => {
+            let text =
+                fs::read_to_string(path).map_err(|source| ServeError::AdminPasswordFile {
+                    path: path.clone(),
+                    source,
+                })?;
+            Some(text)
+        }
+        None => std::env::var("JOURNEYMAN_ADMIN_PASSWORD").ok(),
+    };
+    Ok(Login::On {
+        admin_password: admin_password
+            .map(|text| SecretString::from(text.trim_end_matches(['\r', '\n']))),
+        password_file: arguments.password_file.clone(),
+    })
 }
 
 /// Says where everything is.
@@ -115,10 +144,21 @@ fn announce(running: &Running) {
         "auto-register key: in {}",
         app.paths.auto_register_key().display()
     );
-    if !app.configuration.listen.is_loopback() {
+    if let Some(password) = &running.first_password {
+        println!("first user:        {FIRST_ADMIN}");
+        println!(
+            "password:          {} (shown only now; `journeyman-server users password {FIRST_ADMIN}` changes it)",
+            password.expose_secret()
+        );
+    }
+    if !app.users.login {
+        complain(
+            "WARNING: there is no login: every program on this machine may run anything on the agents",
+        );
+    } else if !app.configuration.listen.is_loopback() {
         complain(&format!(
-            "WARNING: listening on {}, and there is no login yet: everybody who reaches this address can enable \
-             agents and run anything on them",
+            "WARNING: listening on {}: passwords sent to the server URL cross the network in the clear; have \
+             people use the secure server URL",
             app.configuration.listen
         ));
     }

@@ -34,6 +34,7 @@ use crate::{
     remoting::Polls,
     router, scheduling,
     trust::{self, Trust, TrustError},
+    users::{self, Login, Users},
 };
 
 /// How long the data folder's lock is waited for.
@@ -48,6 +49,7 @@ pub struct Start {
     pub https_port: Port,
     /// Replaces the stored auto-register key.
     pub auto_register_key: Option<SecretString>,
+    pub login: Login,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -82,6 +84,12 @@ pub enum StartError {
     #[error(transparent)]
     CipherKey(#[from] KeyError),
     #[error(transparent)]
+    Users(#[from] users::OpenError),
+    #[error(
+        "there is no login (--no-login), and {0} is reached by other machines: listen on 127.0.0.1, or leave --no-login out"
+    )]
+    NoLogin(std::net::IpAddr),
+    #[error(transparent)]
     Releases(#[from] releases::store::StoreError),
 }
 
@@ -90,6 +98,8 @@ pub struct Running {
     pub app: Arc<App>,
     /// SHA-256 of the authority's certificate in hex.
     pub ca_fingerprint: String,
+    /// The first admin's password, when this start has made it up.
+    pub first_password: Option<SecretString>,
     http: SocketAddr,
     /// Kept open: its lock is what keeps a second server out.
     _lock: File,
@@ -116,8 +126,12 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         http_port,
         https_port,
         auto_register_key,
+        login,
         clock,
     } = start;
+    if matches!(login, Login::Off) && !configuration.listen.is_loopback() {
+        return Err(StartError::NoLogin(configuration.listen));
+    }
     let lock = take_folder(&paths)?;
     let database = Database::open(&paths.database()).await?;
     let now = clock.now();
@@ -135,6 +149,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
 
     let mut write = database.write().await?;
     let keys = Keys::open(&mut write, auto_register_key.as_ref()).await?;
+    let (users, first_password) = Users::open(login, &paths, &mut write, clock.now_ms()).await?;
     agents::server_started(&mut write, clock.now_ms()).await?;
     write.commit().await.map_err(DatabaseError::from)?;
     let key = keys.auto_register_key().expose_secret();
@@ -170,6 +185,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         trust,
         keys,
         cipher,
+        users,
         artifact_locks: JobLocks::default(),
         polls: Polls::default(),
         endpoints,
@@ -214,6 +230,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     Ok(Running {
         app,
         ca_fingerprint,
+        first_password,
         http: http_address,
         _lock: lock,
     })

@@ -8,7 +8,7 @@ use std::{
 };
 
 use journeyman_tests::{
-    api::Job,
+    api::{FIRST_ADMIN, Job},
     binaries::binary,
     chain::Chain,
     console::assert_counts_to,
@@ -19,7 +19,7 @@ use journeyman_tests::{
     releases::Releases,
     repo::Repo,
     scene::Scene,
-    server::{Server, serve, wait_for_end},
+    server::{PASSWORD, Server, serve, wait_for_end},
 };
 use reqwest::{
     Method, RequestBuilder, StatusCode,
@@ -582,7 +582,8 @@ impl Agent {
         }
     }
 
-    /// The status of a request with this agent's identity.
+    /// The status of a request with this agent's identity; of the admin's, where agents have no
+    /// business.
     fn status(
         &self,
         method: Method,
@@ -593,8 +594,12 @@ impl Agent {
             .request(method, url)
             .header("Accept", "application/vnd.go.cd+json")
             .header("X-GoCD-Confirm", "true")
-            .header("X-Agent-GUID", &self.uuid)
-            .header("Authorization", &self.token);
+            .header("X-Agent-GUID", &self.uuid);
+        let request = if url.contains("/go/remoting/") {
+            request.header("Authorization", &self.token)
+        } else {
+            request.basic_auth(FIRST_ADMIN, Some(PASSWORD))
+        };
         let answer = self.runtime.block_on(with(request).send());
         answer.expect("an answer").status()
     }

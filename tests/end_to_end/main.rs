@@ -10,6 +10,7 @@ mod control;
 mod git;
 mod gocd_server;
 mod kill_nine;
+mod people;
 mod releases;
 mod secrets;
 mod shortage;

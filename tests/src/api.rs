@@ -9,9 +9,13 @@ use tokio::runtime::{self, Runtime};
 use crate::{
     console::texts,
     patience::{wait_for, wait_until},
+    server::PASSWORD,
 };
 
-/// A client of one server.
+/// The user that a server's first start makes.
+pub const FIRST_ADMIN: &str = "admin";
+
+/// A client of one server, which says that it is the admin.
 pub struct Api {
     base: String,
     http: Client,
@@ -79,6 +83,7 @@ impl Api {
         let mut request = self
             .http
             .request(method, url)
+            .basic_auth(FIRST_ADMIN, Some(PASSWORD))
             .header("Accept", "application/vnd.go.cd+json")
             .header("X-GoCD-Confirm", "true");
         if let Some(body) = body {
@@ -108,7 +113,8 @@ impl Api {
     /// The bytes behind a URL; must be there.
     pub fn bytes(&self, url: &str) -> Vec<u8> {
         self.runtime.block_on(async {
-            let answer = self.http.get(url).send().await.expect("an answer");
+            let request = self.http.get(url).basic_auth(FIRST_ADMIN, Some(PASSWORD));
+            let answer = request.send().await.expect("an answer");
             assert!(answer.status().is_success(), "GET {url}: {answer:?}");
             answer.bytes().await.expect("a body").to_vec()
         })

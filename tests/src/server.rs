@@ -22,6 +22,9 @@ use crate::{
 /// The auto-register key of every server of the tests.
 pub const KEY: &str = "a-key-only-for-tests";
 
+/// The password of the user `admin` of every server of the tests.
+pub const PASSWORD: &str = "a password only for tests";
+
 /// A running server with data of its own.
 pub struct Server<'a> {
     scene: &'a Scene,
@@ -195,7 +198,10 @@ fn spawn(scene: &Scene, data: &Path, arguments: &[String], http: &str, https: &s
         .append(true)
         .open(output_path(data))
         .expect("a file for the server's output");
+    let password = data.with_extension("password");
+    fs::write(&password, PASSWORD).expect("a file for the password");
     serve(scene, data)
+        .env("JOURNEYMAN_ADMIN_PASSWORD_FILE", password)
         .args(["--http-port", http, "--https-port", https])
         .args(arguments)
         .stdin(Stdio::null())

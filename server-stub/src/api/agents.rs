@@ -18,6 +18,7 @@ use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::pipelines::store;
 use crate::releases::progress::{self, MachineView};
+use crate::users::audit;
 
 const VERSION: u32 = 7;
 
@@ -93,6 +94,7 @@ async fn change(
 ) -> Result<Response, Refusal> {
     let version = reply::version(&headers, VERSION)?;
     let body = reply::body(&headers, &body)?.unwrap_or_default();
+    audit::detail(body.to_string());
     let asked = Change {
         config_state: config_state(&body)?,
         hostname: text(&body, "hostname")?,
@@ -116,6 +118,7 @@ async fn change_many(
 ) -> Result<Response, Refusal> {
     let version = reply::version(&headers, VERSION)?;
     let body = reply::body(&headers, &body)?.unwrap_or_default();
+    audit::detail(body.to_string());
     let uuids = uuids(&body)?;
     let operations = body.get("operations").cloned().unwrap_or_default();
     let asked = Change {
@@ -152,6 +155,7 @@ async fn delete_many(
 ) -> Result<Response, Refusal> {
     let version = reply::version(&headers, VERSION)?;
     let body = reply::body(&headers, &body)?.unwrap_or_default();
+    audit::detail(body.to_string());
     delete_all(&app, &uuids(&body)?, version).await
 }
 

@@ -1,6 +1,8 @@
 //! The REST API for people and their tools, as GoCD's.
 
+mod access_tokens;
 mod agents;
+mod audit;
 mod config_repos;
 mod consoles;
 mod pipelines;
@@ -13,13 +15,13 @@ mod runs;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 
-pub(crate) use pipelines::NOBODY;
 pub use runs::{ArtifactSummary, JobSummary, PipelineSummary, RunSummary, StateChange};
 
 use crate::App;
@@ -35,12 +37,15 @@ const MAX_BODY: usize = 1024 * 1024;
 /// Routes under `/go`.
 pub fn router() -> Router<Arc<App>> {
     Router::new()
+        .merge(access_tokens::router())
         .merge(agents::router())
+        .merge(audit::router())
         .merge(config_repos::router())
         .merge(consoles::router())
         .merge(pipelines::router())
         .merge(releases::router())
         .merge(runs::router())
         .merge(stages::router())
+        .merge(users::router())
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }

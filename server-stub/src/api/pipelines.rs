@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode};
 use journeyman_protocol::material::Material;
 use journeyman_protocol::revision::MaterialRevision;
@@ -21,11 +21,9 @@ use crate::pipelines::{location, store};
 use crate::scheduling::run::{self, Run};
 use crate::scheduling::trigger::{self, Options, TriggerError};
 use crate::scheduling::view::{self, JobView, RunView, StageView};
+use crate::users::{Actor, audit};
 
 const VERSION: u32 = 1;
-
-/// Who acts as long as there is no login. GoCD's name for it.
-pub(crate) const NOBODY: &str = "anonymous";
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -75,18 +73,20 @@ async fn status(
 
 async fn schedule(
     State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let version = reply::version(&headers, VERSION)?;
-    let mut options = Options::by(NOBODY);
+    let mut options = Options::by(&actor.name);
     if let Some(body) = reply::body(&headers, &body)? {
         read_options(&body, &mut options)?;
     }
     let counter = trigger::trigger(&app, &name, &options)
         .await
         .map_err(refusal)?;
+    audit::detail(format!("run {counter}"));
     let body = json!({
         "message": format!("Request to schedule pipeline {name} accepted"),
         // GoCD's answer does not say; a client that knows need not guess.
@@ -202,7 +202,7 @@ async fn history(
     Ok(reply::document(StatusCode::OK, version, &body))
 }
 
-fn paging(query: &str) -> Result<(i64, Option<i64>), Refusal> {
+pub(super) fn paging(query: &str) -> Result<(i64, Option<i64>), Refusal> {
     let wrong = |name: &str| {
         Refusal::message(
             StatusCode::BAD_REQUEST,

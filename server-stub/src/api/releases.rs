@@ -18,6 +18,7 @@ use crate::database::DatabaseError;
 use crate::releases::offers::{self, Asked, OfferError, Wanted};
 use crate::releases::progress::{self, MachineView, OfferView, Progress, ReleaseView};
 use crate::releases::store::{self, Added, Package, StoreError};
+use crate::users::audit;
 
 pub(super) const VERSION: u32 = 1;
 pub(super) const ROOT: &str = "/api/admin/journeyman/releases";
@@ -113,6 +114,7 @@ async fn offer(
 ) -> Result<Response, Refusal> {
     let version = reply::version(&headers, VERSION)?;
     let body = reply::body(&headers, &body)?.unwrap_or_default();
+    audit::detail(body.to_string());
     let downgrade = match body.get("downgrade") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(downgrade)) => *downgrade,
@@ -146,6 +148,7 @@ async fn withdraw(
 ) -> Result<Response, Refusal> {
     let version = reply::version(&headers, VERSION)?;
     let body = reply::body(&headers, &body)?.unwrap_or_default();
+    audit::detail(body.to_string());
     let one = match body.get("offer") {
         None | Some(Value::Null) => None,
         Some(id) => Some(

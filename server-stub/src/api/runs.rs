@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::pipelines::store;
 use crate::scheduling::{run, view};
+use crate::users::Actor;
 
 /// A run as the command line sees it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,6 +85,7 @@ pub(super) fn router() -> Router<Arc<App>> {
 
 async fn pipelines(
     State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
     headers: HeaderMap,
 ) -> Result<Json<Vec<PipelineSummary>>, Refusal> {
     let base = reply::base(&app, &headers);
@@ -95,6 +97,9 @@ async fn pipelines(
         .map_err(DatabaseError::from)?;
     let mut all = Vec::new();
     for stored in store::pipelines(&mut connection).await? {
+        if !actor.sees(&stored.pipeline.group) {
+            continue;
+        }
         let newest = run::runs_of(&mut connection, &stored.pipeline.name, None, 1).await?;
         let latest = match newest.into_iter().next() {
             Some(run) => Some(summary(&mut connection, run, &base).await?),

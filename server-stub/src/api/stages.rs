@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::pipelines::NOBODY;
 use super::reply;
 use crate::App;
 use crate::answer::Refusal;
@@ -18,6 +17,7 @@ use crate::database::DatabaseError;
 use crate::scheduling::run::{self, Run, StageRow};
 use crate::scheduling::view::{self, JobView};
 use crate::scheduling::{self, CancelError, RunStageError};
+use crate::users::Actor;
 
 const RUN_VERSION: u32 = 2;
 const STAGE_VERSION: u32 = 3;
@@ -35,6 +35,7 @@ pub(super) fn router() -> Router<Arc<App>> {
 
 async fn run_stage(
     State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
     Path((pipeline, counter, stage)): Path<(String, String, String)>,
     headers: HeaderMap,
     body: Bytes,
@@ -54,7 +55,7 @@ async fn run_stage(
     } else {
         reply::counter(&counter)?
     };
-    scheduling::run_stage(&app, &pipeline, counter, &stage, NOBODY)
+    scheduling::run_stage(&app, &pipeline, counter, &stage, &actor.name)
         .await
         .map_err(refusal)?;
     let text = format!("Request to run stage {pipeline}/{counter}/{stage} accepted");
@@ -63,6 +64,7 @@ async fn run_stage(
 
 async fn cancel(
     State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
     Path((pipeline, counter, stage, stage_counter)): Path<(String, String, String, String)>,
     headers: HeaderMap,
     body: Bytes,
@@ -70,12 +72,13 @@ async fn cancel(
     let version = reply::version(&headers, STAGE_VERSION)?;
     reply::body(&headers, &body)?;
     let (counter, stage_counter) = (reply::counter(&counter)?, reply::counter(&stage_counter)?);
-    let done = scheduling::cancel_stage(&app, &pipeline, counter, &stage, stage_counter, NOBODY)
-        .await
-        .map_err(|error| match error {
-            CancelError::Database(error) => Refusal::from(error),
-            CancelError::Unknown { stage } => reply::not_found("Stage", "locator", &stage),
-        })?;
+    let done =
+        scheduling::cancel_stage(&app, &pipeline, counter, &stage, stage_counter, &actor.name)
+            .await
+            .map_err(|error| match error {
+                CancelError::Database(error) => Refusal::from(error),
+                CancelError::Unknown { stage } => reply::not_found("Stage", "locator", &stage),
+            })?;
     let text = if done {
         "Stage cancelled successfully."
     } else {

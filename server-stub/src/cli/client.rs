@@ -8,10 +8,12 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use journeyman_protocol::extension::JOURNEYMAN_CONSOLE_LENGTH;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Server;
+use crate::configuration::Paths;
 
 /// Where a server is when nothing else is said.
 const DEFAULT_URL: &str = "http://127.0.0.1:8153/go";
@@ -35,6 +37,11 @@ pub(super) enum ClientError {
         status: StatusCode,
         message: String,
     },
+    #[error(
+        "the server does not know who you are and refused to {tried}: give its folder with --data, if it is on this \
+         machine and you may read it, or an access token in JOURNEYMAN_TOKEN or --token-file"
+    )]
+    NotLoggedIn { tried: String },
     #[error("the server's answer to {tried} cannot be read: {cause}")]
     Answer { tried: String, cause: String },
     #[error("{0}")]
@@ -58,6 +65,7 @@ impl ClientError {
 #[derive(Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
+    token: Option<SecretString>,
     base: String,
     pub(super) json: bool,
 }
@@ -70,6 +78,7 @@ impl Client {
             .connect_timeout(Duration::from_secs(5))
             .redirect(reqwest::redirect::Policy::none());
         let mut base = server.server_url.clone();
+        let mut token = token(server)?;
         if let (None, Some(data)) = (&base, &server.data) {
             let path = data.join("endpoints.json");
             base = std::fs::read(&path)
@@ -84,6 +93,12 @@ impl Client {
                     path.display(),
                     data.display()
                 )));
+            }
+            // Only for the server of that folder: another has no business to know it.
+            if token.is_none() {
+                let path = Paths::new(data.clone(), None).command_line_token();
+                let text = std::fs::read_to_string(path).ok();
+                token = text.map(|text| SecretString::from(text.trim()));
             }
         }
         if let Some(pem) = server
@@ -102,6 +117,7 @@ impl Client {
         }
         Ok(Self {
             http: builder.build().map_err(ClientError::SetUp)?,
+            token,
             base: base.trim_end_matches('/').to_owned(),
             json: server.json,
         })
@@ -208,12 +224,21 @@ impl Client {
             url: self.base.clone(),
             cause: root_cause(&error),
         };
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let headers = response.headers().clone();
         let bytes = response.bytes().await.map_err(unreachable)?;
         if status.is_success() {
             return Ok((headers, bytes));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(ClientError::NotLoggedIn {
+                tried: tried.to_owned(),
+            });
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let document: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -230,6 +255,24 @@ impl Client {
             },
         })
     }
+}
+
+/// The access token that was given.
+fn token(server: &Server) -> Result<Option<SecretString>, ClientError> {
+    let text = match &server.token_file {
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            ClientError::Usage(format!(
+                "cannot read the access token {}: {error}",
+                path.display()
+            ))
+        })?),
+        None => std::env::var("JOURNEYMAN_TOKEN").ok(),
+    };
+    let text = text
+        .as_deref()
+        .map(str::trim)
+        .filter(|text| !text.is_empty());
+    Ok(text.map(SecretString::from))
 }
 
 fn read<T: DeserializeOwned>(tried: &str, bytes: &[u8]) -> Result<T, ClientError> {

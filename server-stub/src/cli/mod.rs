@@ -6,6 +6,7 @@
 //! 2 an error.
 
 mod agents;
+mod audit;
 mod check;
 mod client;
 mod encrypt;
@@ -14,6 +15,8 @@ mod output;
 mod pipelines;
 mod releases;
 mod repos;
+mod secret;
+mod users;
 
 use std::process::ExitCode;
 
@@ -41,6 +44,10 @@ pub enum Command {
     Check(check::Arguments),
     /// Encrypt a value from standard input for `secure_variables` or `encrypted_password`.
     Encrypt(encrypt::Arguments),
+    /// People: who may log in, what they may do, and their access tokens.
+    Users(users::Arguments),
+    /// Show who changed what.
+    Audit(audit::Arguments),
 }
 
 /// Where the server is.
@@ -54,6 +61,16 @@ pub struct Server {
     /// The data folder of a server on this machine, whose address is taken from there.
     #[arg(long, env = "JOURNEYMAN_DATA", value_name = "DIR", global = true)]
     data: Option<std::path::PathBuf>,
+
+    /// A file that holds an access token to say who you are with (also as a text:
+    /// JOURNEYMAN_TOKEN). Not needed with --data: the server's own token is in that folder.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_TOKEN_FILE",
+        value_name = "FILE",
+        global = true
+    )]
+    token_file: Option<std::path::PathBuf>,
 
     /// Answer with JSON, for programs.
     #[arg(long, global = true)]
@@ -69,6 +86,8 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Releases(arguments) => releases::run(arguments).await,
         Command::Check(arguments) => Ok(check::run(&arguments)),
         Command::Encrypt(arguments) => Ok(encrypt::run(&arguments)),
+        Command::Users(arguments) => users::run(arguments).await,
+        Command::Audit(arguments) => audit::run(arguments).await,
     };
     match outcome {
         Ok(code) => code,

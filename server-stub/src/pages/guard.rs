@@ -11,10 +11,11 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; c
 
 /// Refuses writes that another site's page has sent, and sends the pages' safety headers.
 ///
-/// There is no login yet, so no cookie could be stolen: what is kept out is a foreign page that
-/// makes its reader's browser write here. A browser says where a request comes from; a tool that
+/// What is kept out is a foreign page that makes its reader's browser write here: with the password
+/// that the browser remembers, or where there is no login. (A session's forms hold a text of their
+/// own besides.) A browser says where a request comes from; a tool that
 /// says nothing is no browser.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
+pub(crate) async fn guard(request: Request, next: Next) -> Response {
     if request.method() != Method::GET && !is_own(request.headers()) {
         let text = "This form was sent by another site and has had no effect.\n";
         return (StatusCode::FORBIDDEN, text).into_response();
@@ -37,19 +38,20 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
 fn is_own(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if headers.contains_key("sec-fetch-site") {
-        return text("sec-fetch-site") == Some("same-origin") && !from_artifact(headers);
+        return text("sec-fetch-site") == Some("same-origin") && !is_from_artifact(headers);
     }
     match (text("origin"), text("host")) {
         (Some(origin), Some(host)) => {
-            origin.split_once("://").is_some_and(|(_, own)| own == host) && !from_artifact(headers)
+            origin.split_once("://").is_some_and(|(_, own)| own == host)
+                && !is_from_artifact(headers)
         }
         (Some(_), None) => false,
-        (None, _) => !from_artifact(headers),
+        (None, _) => !is_from_artifact(headers),
     }
 }
 
 /// A page that a job published has this server's origin, but is not ours.
-fn from_artifact(headers: &HeaderMap) -> bool {
+pub(crate) fn is_from_artifact(headers: &HeaderMap) -> bool {
     let referer = headers
         .get(header::REFERER)
         .and_then(|value| value.to_str().ok());

@@ -15,6 +15,8 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use guard::{guard, is_from_artifact};
+
 use std::sync::Arc;
 
 use askama::Template;
@@ -29,6 +31,7 @@ use jiff::tz::TimeZone;
 use crate::App;
 use crate::answer::Refusal;
 use crate::scheduling::view::RunView;
+use crate::users::forms;
 
 const STYLE: &str = include_str!("assets/style.css");
 const SCRIPT: &str = include_str!("assets/live.js");
@@ -70,7 +73,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/releases/{id}/withdraw", post(release::withdraw))
         .route("/releases/{id}/delete", post(release::delete))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(axum::middleware::from_fn(guard::guard))
+        .layer(axum::middleware::from_fn(guard))
 }
 
 async fn asset(text: &'static str, media_type: &'static str) -> Response {
@@ -82,9 +85,10 @@ async fn asset(text: &'static str, media_type: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-fn render(status: StatusCode, template: &impl Template) -> Response {
+/// A page. Each of its forms gets the field that shows that it is ours.
+pub(crate) fn render(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
-        Ok(page) => (status, Html(page)).into_response(),
+        Ok(page) => (status, Html(forms::with_token(page))).into_response(),
         Err(error) => Refusal::internal("render a page", &error).into_response(),
     }
 }

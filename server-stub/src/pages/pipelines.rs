@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
@@ -14,6 +15,7 @@ use crate::database::DatabaseError;
 use crate::pipelines::{location, repositories, store};
 use crate::scheduling::trigger::{self, Options, TriggerError};
 use crate::scheduling::{run, view};
+use crate::users::Actor;
 
 /// Runs shown of each pipeline.
 const SHOWN_RUNS: i64 = 3;
@@ -56,11 +58,19 @@ struct Refused {
     error: String,
 }
 
-pub(super) async fn page(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    show(&app, StatusCode::OK, None).await
+pub(super) async fn page(
+    State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Response, Refusal> {
+    show(&app, &actor, StatusCode::OK, None).await
 }
 
-async fn show(app: &App, status: StatusCode, notice: Option<String>) -> Result<Response, Refusal> {
+async fn show(
+    app: &App,
+    actor: &Actor,
+    status: StatusCode,
+    notice: Option<String>,
+) -> Result<Response, Refusal> {
     let mut connection = app
         .database
         .readers()
@@ -70,6 +80,9 @@ async fn show(app: &App, status: StatusCode, notice: Option<String>) -> Result<R
     let mut groups: Vec<Group> = Vec::new();
     for stored in store::pipelines(&mut connection).await? {
         let pipeline = stored.pipeline;
+        if !actor.sees(&pipeline.group) {
+            continue;
+        }
         let mut busy = false;
         let mut runs = Vec::new();
         for run in run::runs_of(&mut connection, &pipeline.name, None, SHOWN_RUNS).await? {
@@ -98,7 +111,12 @@ async fn show(app: &App, status: StatusCode, notice: Option<String>) -> Result<R
             }),
         }
     }
-    let repos = repositories::list(&mut connection).await?;
+    // What a repository is about says its address.
+    let repos = if actor.rights.is_admin() {
+        repositories::list(&mut connection).await?
+    } else {
+        Vec::new()
+    };
     let refused = repos
         .into_iter()
         .filter_map(|repo| {
@@ -119,15 +137,16 @@ async fn show(app: &App, status: StatusCode, notice: Option<String>) -> Result<R
 
 pub(super) async fn trigger(
     State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
     Path(pipeline): Path<String>,
 ) -> Result<Response, Refusal> {
-    let options = Options::by(crate::api::NOBODY);
+    let options = Options::by(&actor.name);
     match trigger::trigger(&app, &pipeline, &options).await {
         Ok(_) => Ok(Redirect::to("/go/pipelines").into_response()),
         Err(TriggerError::Database(error)) => Err(error.into()),
         Err(error) => {
             let notice = Chain(&error).to_string();
-            show(&app, StatusCode::CONFLICT, Some(notice)).await
+            show(&app, &actor, StatusCode::CONFLICT, Some(notice)).await
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
@@ -10,11 +11,11 @@ use http::StatusCode;
 use super::{Bar, bars, not_found, render, when};
 use crate::App;
 use crate::answer::Refusal;
-use crate::api::NOBODY;
 use crate::cli::duration;
 use crate::database::DatabaseError;
 use crate::scheduling::view::{self, JobView};
 use crate::scheduling::{self, CancelError, RunStageError, run};
+use crate::users::Actor;
 
 #[derive(Template)]
 #[template(path = "stage.html")]
@@ -150,10 +151,12 @@ pub(super) fn job_state(row: &run::JobRow) -> &str {
 
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
     Path(locator): Path<Locator>,
 ) -> Result<Response, Refusal> {
     let (pipeline, counter, stage, stage_counter) = &locator;
-    match scheduling::cancel_stage(&app, pipeline, *counter, stage, *stage_counter, NOBODY).await {
+    let by = &actor.name;
+    match scheduling::cancel_stage(&app, pipeline, *counter, stage, *stage_counter, by).await {
         Ok(_) => {
             let path = format!("/go/pipelines/{pipeline}/{counter}/{stage}/{stage_counter}");
             Ok(Redirect::to(&path).into_response())
@@ -165,9 +168,10 @@ pub(super) async fn cancel(
 
 pub(super) async fn run(
     State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
     Path((pipeline, counter, stage)): Path<(String, i64, String)>,
 ) -> Result<Response, Refusal> {
-    match scheduling::run_stage(&app, &pipeline, counter, &stage, NOBODY).await {
+    match scheduling::run_stage(&app, &pipeline, counter, &stage, &actor.name).await {
         Ok(stage_counter) => {
             let path = format!("/go/pipelines/{pipeline}/{counter}/{stage}/{stage_counter}");
             Ok(Redirect::to(&path).into_response())

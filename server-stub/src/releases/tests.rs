@@ -287,6 +287,7 @@ async fn serve(data: &Path, clock: &Arc<ManualClock>) -> Running {
         http_port: Port::Exactly(0),
         https_port: Port::Exactly(0),
         auto_register_key: None,
+        login: crate::users::Login::Off,
         clock,
     })
     .await

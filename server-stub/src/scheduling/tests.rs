@@ -14,10 +14,11 @@ use super::view::{self, RunView};
 use super::*;
 use crate::App;
 use crate::agents::{self, Agent, ConfigState};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::configuration::{Configuration, Paths, Port};
 use crate::pipelines::repositories;
 use crate::start::{Running, Start, start};
+use crate::users::Login;
 
 /// A real server on free ports, and a real git repository that it reads pipelines from.
 pub(crate) struct Scene {
@@ -88,11 +89,15 @@ impl Scene {
     }
 
     pub(crate) async fn with(yaml: &str) -> Self {
+        Self::started(yaml, Login::Off, Arc::new(SystemClock)).await
+    }
+
+    pub(crate) async fn started(yaml: &str, login: Login, clock: Arc<dyn Clock>) -> Self {
         let repo = tempfile::tempdir().unwrap();
         git(repo.path(), &["init", "-qb", "main"]);
         commit(repo.path(), "ci.gocd.yaml", yaml);
         let data = tempfile::tempdir().unwrap();
-        let running = serve(data.path()).await;
+        let running = serve(data.path(), login, clock).await;
         let scene = Self {
             running,
             repo,
@@ -210,14 +215,15 @@ impl Scene {
     }
 }
 
-async fn serve(data: &Path) -> Running {
+pub(crate) async fn serve(data: &Path, login: Login, clock: Arc<dyn Clock>) -> Running {
     start(Start {
         configuration: Configuration::default(),
         paths: Paths::new(data.to_path_buf(), None),
         http_port: Port::Exactly(0),
         https_port: Port::Exactly(0),
         auto_register_key: None,
-        clock: Arc::new(SystemClock),
+        login,
+        clock,
     })
     .await
     .unwrap()
@@ -561,7 +567,7 @@ async fn all_is_there_after_a_restart() {
         data,
     } = scene;
     running.stop().await;
-    let running = serve(data.path()).await;
+    let running = serve(data.path(), Login::Off, Arc::new(SystemClock)).await;
     let scene = Scene {
         running,
         repo,

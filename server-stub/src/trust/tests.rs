@@ -47,6 +47,7 @@ async fn server(folder: &std::path::Path) -> Running {
         http_port: Port::Exactly(0),
         https_port: Port::Exactly(0),
         auto_register_key: None,
+        login: crate::users::Login::Off,
         clock: Arc::new(SystemClock),
     })
     .await

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -17,6 +19,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// The auto-register key of every server of the tests.
 pub(crate) const KEY: &str = "a-key-only-for-tests";
+/// The password of the admin of every server of the tests.
+const PASSWORD: &str = "a password only for tests";
 /// Far more than anything takes, even on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -87,6 +91,9 @@ impl Server {
         let address = address(&self.http_url);
         let mut socket = tokio::net::TcpStream::connect(&address).await.unwrap();
         let mut head = format!("{method} /go{path} HTTP/1.1\r\nHost: {address}\r\n");
+        if !headers.iter().any(|(name, _)| *name == "Authorization") {
+            head.push_str(&format!("Authorization: {}\r\n", admin()));
+        }
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -136,13 +143,22 @@ impl Answer {
     }
 }
 
-/// A client that keeps to itself: no proxy, no redirects.
+/// A client that keeps to itself: no proxy, no redirects. It is the admin's, where requests do not
+/// say otherwise.
 pub(crate) fn client() -> Client {
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, HeaderValue::from_str(&admin()).unwrap());
     Client::builder()
+        .default_headers(headers)
         .no_proxy()
         .timeout(PATIENCE)
         .build()
         .unwrap()
+}
+
+/// How the admin says who they are.
+fn admin() -> String {
+    format!("Basic {}", STANDARD.encode(format!("admin:{PASSWORD}")))
 }
 
 pub(crate) async fn answer(request: RequestBuilder) -> Answer {
@@ -178,6 +194,7 @@ pub(crate) fn serve_to_the_end(data: &Path, http_port: &str) -> Output {
 fn command(data: &Path, http_port: &str, https_port: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_journeyman-server"));
     command
+        .env("JOURNEYMAN_ADMIN_PASSWORD", PASSWORD)
         .args(["serve", "--auto-register-key", KEY])
         .args(["--http-port", http_port, "--https-port", https_port])
         .arg("--data")

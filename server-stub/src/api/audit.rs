@@ -1,0 +1,46 @@
+//! `/api/journeyman/audit`: who changed what.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use axum::routing::get;
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+
+use super::{pipelines, reply};
+use crate::App;
+use crate::answer::Refusal;
+use crate::database::DatabaseError;
+use crate::users::audit;
+
+const PATH: &str = "/api/journeyman/audit";
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new().route(PATH, get(list))
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let (size, after) = pipelines::paging(query.as_deref().unwrap_or_default())?;
+    let mut connection = app
+        .database
+        .readers()
+        .acquire()
+        .await
+        .map_err(DatabaseError::from)?;
+    let mut entries = audit::list(&mut connection, after, size + 1).await?;
+    let more = i64::try_from(entries.len()).is_ok_and(|count| count > size);
+    entries.truncate(usize::try_from(size).unwrap_or(10));
+    let mut body = json!({ "entries": entries });
+    if let (true, Some(last)) = (more, entries.last()) {
+        let base = reply::base(&app, &headers);
+        let next = format!("{base}{PATH}?page_size={size}&after={}", last.id);
+        body["_links"] = json!({ "next": { "href": next } });
+    }
+    Ok(reply::document(StatusCode::OK, 1, &body))
+}

@@ -1,0 +1,93 @@
+//! The hidden field by which a form shows that it is of a page of ours.
+//!
+//! The session is in a cookie, which a browser sends with whatever another site makes it send;
+//! the field's text is on our pages only.
+
+use std::future::Future;
+
+use super::{Actor, Means};
+
+/// Name of the hidden field.
+pub(super) const FIELD: &str = "csrf";
+/// The same for scripts.
+pub(super) const HEADER: &str = "X-CSRF-Token";
+
+tokio::task_local! {
+    /// Who looks at the page that is being rendered.
+    static VIEWER: Actor;
+}
+
+/// Runs a request for somebody.
+pub(super) async fn viewed_by<T>(actor: Actor, request: impl Future<Output = T>) -> T {
+    VIEWER.scope(actor, request).await
+}
+
+/// The name of who looks, if they have logged in by the form and so can log out.
+pub(crate) fn viewer() -> Option<String> {
+    let name = VIEWER.try_with(|actor| {
+        let session = matches!(actor.means, Means::Session { .. });
+        session.then(|| actor.name.clone())
+    });
+    name.ok().flatten()
+}
+
+/// Puts the field into every form of a rendered page that changes something, so that none can be
+/// forgotten. All text in a page is escaped: a `<` begins a tag.
+pub(crate) fn with_token(page: String) -> String {
+    let token = VIEWER.try_with(|actor| match &actor.means {
+        Means::Session { form_token } => Some(form_token.clone()),
+        _ => None,
+    });
+    let Ok(Some(token)) = token else {
+        return page;
+    };
+    let mut done = String::with_capacity(page.len() + 1024);
+    let mut rest = page.as_str();
+    while let Some(at) = rest.find("<form ") {
+        let end = rest[at..].find('>').map_or(rest.len(), |end| at + end + 1);
+        let (form, behind) = rest.split_at(end);
+        done.push_str(form);
+        if form[at..].contains("method=\"post\"") {
+            done.push_str(&format!(
+                "<input type=\"hidden\" name=\"{FIELD}\" value=\"{token}\">"
+            ));
+        }
+        rest = behind;
+    }
+    done.push_str(rest);
+    done
+}
+
+/// The field's text in the body of a form.
+pub(super) fn token_in(body: &[u8]) -> Option<String> {
+    url::form_urlencoded::parse(body)
+        .find_map(|(name, value)| (name == FIELD).then(|| value.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn forms_that_change_something_get_the_field() {
+        let page = "<p>&#60;form <form method=\"post\" action=\"/x\"><b></form><form role=\"search\"></form><form class=\"i\" method=\"post\">";
+        assert_eq!(with_token(page.to_owned()), page);
+        let means = Means::Session {
+            form_token: "abc".to_owned(),
+        };
+        let actor = Actor {
+            means,
+            ..Actor::nobody()
+        };
+        let got = viewed_by(actor, async { with_token(page.to_owned()) }).await;
+        let field = "<input type=\"hidden\" name=\"csrf\" value=\"abc\">";
+        let expected = format!(
+            "<p>&#60;form <form method=\"post\" action=\"/x\">{field}<b></form><form role=\"search\"></form><form class=\"i\" method=\"post\">{field}"
+        );
+        assert_eq!(got, expected);
+        assert_eq!(token_in(b"a=b&csrf=x%20y").as_deref(), Some("x y"));
+        assert_eq!(token_in(b"a=b"), None);
+    }
+}

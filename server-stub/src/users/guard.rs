@@ -1,0 +1,266 @@
+//! Lets a request through only if who sends it may.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{FromRequestParts as _, MatchedPath, RawPathParams, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Redirect, Response},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{
+    Means, Rights,
+    access::{self, Need},
+    audit,
+    authentication::{self, Unknown},
+    forms, secret,
+};
+use crate::{
+    App, answer::Refusal, body_limit, database::DatabaseError, listening::Peer, pages,
+    pipelines::store, scheduling::run,
+};
+
+/// What a page that a job has published may do: run, but as a site of its own, which sends no
+/// cookie of ours and reads no page of ours.
+const ARTIFACT_POLICY: &str = "sandbox allow-scripts allow-popups allow-downloads";
+
+/// Bytes of the longest form.
+const LONGEST_FORM: usize = 64 * 1024;
+
+/// Why a request is not let through.
+enum Denied {
+    Unknown(Unknown),
+    /// Known, and not allowed.
+    Forbidden,
+    /// The form is not of a page of ours.
+    ForeignForm,
+    Failed(Refusal),
+}
+
+/// Finds out who sends a request and whether they may; records what was changed.
+pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let Some(route) = request.extensions().get::<MatchedPath>().cloned() else {
+        // Nothing is there, which everybody may know.
+        return next.run(request).await;
+    };
+    let (mut parts, body) = request.into_parts();
+    let parameters = RawPathParams::from_request_parts(&mut parts, &())
+        .await
+        .ok();
+    let need = access::need(&parts.method, route.as_str(), parts.uri.path(), |name| {
+        let mut all = parameters.iter().flatten();
+        all.find_map(|(key, value)| (key == name).then(|| value.to_owned()))
+    });
+    if need == Need::Nothing {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let for_programs = access::is_for_programs(route.as_str());
+    if route.as_str().starts_with("/go/api/") && pages::is_from_artifact(&parts.headers) {
+        body_limit::listen_out(&parts.headers, body).await;
+        let text = "A page that a job has published may not call the API.";
+        return Refusal::message(StatusCode::BAD_REQUEST, text).into_response();
+    }
+    let address = address(&parts);
+    let admitted = async {
+        let actor = authentication::authenticate(&app, &parts.headers, address, for_programs).await;
+        let actor = actor.map_err(Denied::Unknown)?;
+        let allowed = is_allowed(&app, &actor.rights, &need).await;
+        Ok((
+            actor,
+            allowed.map_err(|error| Denied::Failed(error.into()))?,
+        ))
+    };
+    let (actor, allowed) = match admitted.await {
+        Ok(admitted) => admitted,
+        Err(denied) => {
+            body_limit::listen_out(&parts.headers, body).await;
+            return answer(denied, &parts, for_programs);
+        }
+    };
+    let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let action = format!("{} {}", parts.method, parts.uri.path());
+    if !allowed {
+        if changes {
+            let status = StatusCode::FORBIDDEN.as_u16();
+            audit::record(&app, &actor.name, address, &action, status, "").await;
+        }
+        body_limit::listen_out(&parts.headers, body).await;
+        return answer(Denied::Forbidden, &parts, for_programs);
+    }
+    let body = match &actor.means {
+        Means::Session { form_token } if changes => {
+            match own_form(&parts.headers, body, form_token).await {
+                Ok(body) => body,
+                Err(denied) => return answer(denied, &parts, for_programs),
+            }
+        }
+        _ => body,
+    };
+    let from_artifact_store = route.as_str().starts_with("/go/files/");
+    parts.extensions.insert(actor.clone());
+    let name = actor.name.clone();
+    let running = next.run(Request::from_parts(parts, body));
+    let (mut response, detail) = audit::listening(forms::viewed_by(actor, running)).await;
+    if from_artifact_store {
+        let headers = response.headers_mut();
+        let policy = HeaderValue::from_static(ARTIFACT_POLICY);
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        let nosniff = HeaderValue::from_static("nosniff");
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    }
+    let status = response.status();
+    if changes && (status.is_success() || status.is_redirection()) {
+        audit::record(&app, &name, address, &action, status.as_u16(), &detail).await;
+    }
+    response
+}
+
+/// Where a request comes from.
+pub(super) fn address(parts: &Parts) -> IpAddr {
+    let peer = parts.extensions.get::<Peer>();
+    peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.address.ip())
+}
+
+async fn is_allowed(app: &App, rights: &Rights, need: &Need) -> Result<bool, DatabaseError> {
+    let (pipeline, role) = match need {
+        Need::Nothing | Need::Account => return Ok(true),
+        Need::Anywhere(role) => return Ok(rights.anywhere() >= Some(*role)),
+        Need::Everywhere(role) => return Ok(rights.everywhere() >= Some(*role)),
+        // Most people may see all, and need no look at the group.
+        Need::Pipeline(_, role) | Need::Job(_, role) if rights.everywhere() >= Some(*role) => {
+            return Ok(true);
+        }
+        Need::Pipeline(pipeline, role) => (Some(pipeline.clone()), *role),
+        Need::Job(id, role) => (pipeline_of_job(app, *id).await?, *role),
+    };
+    let group = match pipeline {
+        Some(pipeline) => group_of(app, &pipeline).await?,
+        None => None,
+    };
+    Ok(match group {
+        Some(group) => rights.in_group(&group) >= Some(role),
+        // There is no such pipeline, which the handler will say.
+        None => rights.anywhere() >= Some(role),
+    })
+}
+
+/// The group a pipeline is in, or was when it ran last.
+async fn group_of(app: &App, pipeline: &str) -> Result<Option<String>, DatabaseError> {
+    let mut connection = app.database.readers().acquire().await?;
+    if let Some(found) = store::pipeline(&mut connection, pipeline).await? {
+        return Ok(Some(found.group));
+    }
+    let runs = run::runs_of(&mut connection, pipeline, None, 1).await?;
+    Ok(runs
+        .into_iter()
+        .next()
+        .map(|run| run.definition.pipeline.group))
+}
+
+async fn pipeline_of_job(app: &App, id: i64) -> Result<Option<String>, DatabaseError> {
+    let mut connection = app.database.readers().acquire().await?;
+    Ok(sqlx::query_scalar(
+        "SELECT pipeline_runs.pipeline FROM jobs JOIN stages ON stages.id = jobs.stage_id \
+         JOIN pipeline_runs ON pipeline_runs.id = stages.run_id WHERE jobs.id = $1",
+    )
+    .bind(id)
+    .fetch_optional(&mut *connection)
+    .await?)
+}
+
+/// The body of a request of a session, if it is from a page of ours.
+async fn own_form(headers: &HeaderMap, body: Body, token: &str) -> Result<Body, Denied> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(given) = text(forms::HEADER) {
+        return if secret::same(given, token) {
+            Ok(body)
+        } else {
+            body_limit::listen_out(headers, body).await;
+            Err(Denied::ForeignForm)
+        };
+    }
+    let kind = text("content-type").unwrap_or_default();
+    if !kind.starts_with("application/x-www-form-urlencoded") {
+        body_limit::listen_out(headers, body).await;
+        return Err(Denied::ForeignForm);
+    }
+    let bytes = to_bytes(body, LONGEST_FORM).await.map_err(|_| {
+        let text = format!("a form has at most {LONGEST_FORM} bytes\n");
+        Denied::Failed(Refusal::text(StatusCode::PAYLOAD_TOO_LARGE, text))
+    })?;
+    match forms::token_in(&bytes) {
+        Some(given) if secret::same(&given, token) => Ok(Body::from(bytes)),
+        _ => Err(Denied::ForeignForm),
+    }
+}
+
+fn answer(denied: Denied, parts: &Parts, for_programs: bool) -> Response {
+    let refuse = |status: StatusCode, message: &str| {
+        if for_programs {
+            Refusal::message(status, message).into_response()
+        } else {
+            Refusal::text(status, format!("{message}\n")).into_response()
+        }
+    };
+    match denied {
+        Denied::Failed(refusal) | Denied::Unknown(Unknown::Failed(refusal)) => {
+            refusal.into_response()
+        }
+        Denied::Forbidden => refuse(
+            StatusCode::FORBIDDEN,
+            "You are not authorized to perform this action.",
+        ),
+        Denied::ForeignForm => refuse(
+            StatusCode::FORBIDDEN,
+            "This form is out of date or was sent by another site, and has had no effect. Load the page again.",
+        ),
+        Denied::Unknown(Unknown::TooMany(seconds)) => too_many(seconds, refuse),
+        Denied::Unknown(Unknown::Token) => refuse(
+            StatusCode::UNAUTHORIZED,
+            "This access token is wrong or was revoked.",
+        ),
+        Denied::Unknown(Unknown::Password) => {
+            let by_password = parts.headers.contains_key(header::AUTHORIZATION);
+            if !for_programs && !by_password {
+                return Redirect::to(&login_address(parts)).into_response();
+            }
+            let mut response = refuse(StatusCode::UNAUTHORIZED, "You are not authenticated!");
+            // A script's own request must not make the browser ask for a password.
+            let by_script = parts.headers.get("x-requested-with");
+            if by_script.is_none_or(|value| value.as_bytes() != b"XMLHttpRequest") {
+                let challenge = HeaderValue::from_static("Basic realm=\"GoCD\"");
+                response
+                    .headers_mut()
+                    .insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            response
+        }
+    }
+}
+
+/// The answer to one password too many.
+pub(super) fn too_many(
+    seconds: i64,
+    refuse: impl FnOnce(StatusCode, &str) -> Response,
+) -> Response {
+    let message = format!("Too many logins have failed. Try again in {seconds} s.");
+    let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, &message);
+    let after = HeaderValue::from(seconds);
+    response.headers_mut().insert(header::RETRY_AFTER, after);
+    response
+}
+
+/// The login page, which leads back to the page that was asked for.
+fn login_address(parts: &Parts) -> String {
+    let asked = parts.uri.path_and_query();
+    match asked.filter(|_| parts.method == Method::GET) {
+        Some(asked) => {
+            let to = utf8_percent_encode(asked.as_str(), NON_ALPHANUMERIC);
+            format!("/go/auth/login?to={to}")
+        }
+        None => "/go/auth/login".to_owned(),
+    }
+}

@@ -1,0 +1,46 @@
+//! All users: those whose passwords are here, and those of the password file.
+
+use super::{Rights, password_file, store};
+use crate::{App, answer::Refusal};
+
+/// A user who can log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownUser {
+    pub name: String,
+    pub rights: Rights,
+    /// Whether the password is in the password file, where it is changed.
+    pub in_file: bool,
+}
+
+/// All users by name. One who is here and in the file as well counts as here.
+pub(crate) async fn all(app: &App) -> Result<Vec<KnownUser>, Refusal> {
+    let mut connection = app
+        .database
+        .readers()
+        .acquire()
+        .await
+        .map_err(crate::database::DatabaseError::from)?;
+    let here = store::list(&mut connection).await?;
+    let mut names: Vec<(String, bool)> = here.into_iter().map(|user| (user.name, false)).collect();
+    if let Some(path) = &app.users.password_file {
+        let file = password_file::all(path).await;
+        let file = file.map_err(|error| Refusal::internal("list users", &error))?;
+        names.extend(file.into_iter().map(|(name, _)| (name, true)));
+    }
+    names.sort();
+    names.dedup_by(|later, first| later.0 == first.0);
+    let mut users = Vec::with_capacity(names.len());
+    for (name, in_file) in names {
+        users.push(KnownUser {
+            rights: store::rights(&mut connection, &name).await?,
+            name,
+            in_file,
+        });
+    }
+    Ok(users)
+}
+
+/// One user.
+pub(crate) async fn find(app: &App, name: &str) -> Result<Option<KnownUser>, Refusal> {
+    Ok(all(app).await?.into_iter().find(|user| user.name == name))
+}
