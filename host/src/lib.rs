@@ -15,6 +15,7 @@ pub mod lifeline;
 pub mod lock;
 pub mod logging;
 pub mod machine;
+pub mod memory;
 pub mod properties;
 pub mod trust;
 pub mod workdir;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use journeyman_host::properties::Properties;
+use journeyman_host::{memory, properties::Properties};
 use tokio::{sync::Notify, time::sleep};
 use tracing::{error, info, warn};
 
@@ -127,6 +127,7 @@ impl<'a, 'm> Polling<'a, 'm> {
             } else {
                 next
             };
+            memory::give_back();
             tokio::select! {
                 () = sleep(next) => {}
                 () = self.soon.notified() => sleep(SHORTEST_POLL.min(next)).await,

@@ -1,5 +1,6 @@
 //! The ping loop: the agent lives, and this is what it is doing.
 
+use journeyman_host::memory;
 use journeyman_protocol::{launcher::Contact, remoting::AgentInstruction};
 use tokio::time::{Instant, sleep};
 
@@ -50,6 +51,8 @@ async fn ping_once(
             session.say(Contact::Pinged);
             if state.run().is_some() {
                 session.say(Contact::Working);
+            } else {
+                memory::give_back();
             }
             // An instruction names no job: it is about the one that the ping named.
             if let (Some(run), true) = (state.run(), instruction != AgentInstruction::None) {
