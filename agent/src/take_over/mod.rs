@@ -99,7 +99,7 @@ pub fn take_over(name: &ReleaseName, out: &mut dyn Write) -> Result<(), TakeOver
     let workdir = WorkDir::current()?;
     let program = own_program(&workdir, name)?;
     workdir.prepare()?;
-    let _lock = Lock::acquire(&workdir.data().join("take-over.lock"), PATIENCE)?;
+    let _lock = Lock::acquire(&workdir.releases().join("take-over.lock"), PATIENCE)?;
     let mut say = |text: &str| {
         // Nobody has to listen.
         let _ = writeln!(out, "{text}").and_then(|()| out.flush());
