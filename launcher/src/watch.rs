@@ -86,10 +86,9 @@ pub(crate) async fn run(machine: &Machine<'_>, stops: &mut Stops) -> u8 {
         };
         let probation = match on_probation(machine, &installed) {
             Ok(probation) => probation,
-            Err(reason) => {
-                go_back(machine, &reason);
-                continue;
-            }
+            Err(reason) if go_back(machine, &reason) => continue,
+            // After a pause it may be possible.
+            Err(_) => return exit_code::AGAIN,
         };
         let version = machine.bootstrapper_version;
         let started = Agent::start(
