@@ -25,6 +25,7 @@ pub mod console;
 pub mod database;
 pub mod download;
 pub mod durable;
+pub mod hex;
 pub mod jobs;
 pub mod listening;
 pub mod log;

@@ -9,7 +9,7 @@ use std::{
 use ring::digest;
 use zip::{ZipArchive, result::ZipError};
 
-use crate::durable;
+use crate::{durable, hex::hex};
 
 /// How much is copied at once, in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -143,10 +143,6 @@ pub(super) fn measure(path: &Path) -> io::Result<(u64, String)> {
     let mut file = fs::File::open(path)?;
     let (size, sha256) = copy(&mut file, &mut io::sink(), &mut vec![0; CHUNK])?;
     Ok((size, hex(&sha256)))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether a path stays below where it starts.

@@ -22,6 +22,7 @@ use super::{
     store::{self, CHECKSUMS, Placing, StoredArtifact},
     unpack::{self, UnpackError, Unpacked},
 };
+use crate::hex::hex;
 use crate::{
     App,
     answer::Refusal,
@@ -256,7 +257,7 @@ fn take_in_zip(
                 sha256,
             }) => {
                 placing.move_in(&staging.path().join(staged.to_string()), &path)?;
-                artifacts.push(artifact(path.join("/"), size, unpack::hex(&sha256)));
+                artifacts.push(artifact(path.join("/"), size, hex(&sha256)));
             }
         }
     }

@@ -12,7 +12,7 @@ use openssl::error::ErrorStack;
 use openssl::rand::rand_bytes;
 use openssl::symm;
 
-use crate::durable;
+use crate::{durable, hex::hex};
 
 /// What an encrypted value begins with.
 const PREFIX: &str = "AES:";
@@ -162,10 +162,6 @@ fn parts(value: &str) -> Result<(Vec<u8>, Vec<u8>), DecryptError> {
         return Err(DecryptError::Malformed);
     }
     Ok((iv, text))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<[u8; BLOCK]> {

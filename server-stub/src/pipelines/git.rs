@@ -18,6 +18,7 @@ use ring::digest;
 use super::location;
 use super::reader::{self, Problem, Source};
 use super::yaml::MAX_FILE_BYTES;
+use crate::hex::hex;
 
 /// How long a fetch may take, waiting for another fetch of the same repository included.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -310,11 +311,7 @@ fn references(branch: &str) -> (String, String) {
 /// A folder name for an address. A digest, because an address may hold a password.
 fn name_of(url: &str) -> String {
     let digest = digest::digest(&digest::SHA256, url.as_bytes());
-    let hex: String = digest.as_ref()[..12]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{hex}.git")
+    format!("{}.git", hex(&digest.as_ref()[..12]))
 }
 
 fn lock(path: &Path, shown_url: &str, deadline: Instant) -> Result<File, GitError> {

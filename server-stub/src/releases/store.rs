@@ -20,6 +20,7 @@ use crate::{
     App,
     database::DatabaseError,
     durable,
+    hex::hex,
     pipelines::store::{decode, encode},
 };
 
@@ -524,13 +525,7 @@ fn digest(mut file: File) -> io::Result<(String, u64)> {
         size += read as u64;
         context.update(&buffer[..read]);
     }
-    let digest = context.finish();
-    let sha256 = digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok((sha256, size))
+    Ok((hex(context.finish().as_ref()), size))
 }
 
 /// Removes a file that nothing speaks of any more; a later start tries again.

@@ -15,6 +15,7 @@ use super::progression;
 use super::run::{self, Run, RunDefinition, RunEnvironment};
 use crate::App;
 use crate::database::DatabaseError;
+use crate::hex::hex;
 use crate::pipelines::cipher::DecryptError;
 use crate::pipelines::definition::{self, Filter, Material, Pipeline, Variable};
 use crate::pipelines::git::{self, GitError, Mirror, Remote};
@@ -350,9 +351,5 @@ fn git_on_wire(material: &definition::GitMaterial) -> WireMaterial {
 pub fn fingerprint(material: &WireMaterial) -> String {
     let text = material.fingerprint_text().unwrap_or_default();
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(digest.as_ref())
 }

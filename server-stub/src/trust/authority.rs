@@ -19,7 +19,7 @@ use openssl::{
 };
 
 use super::issue::{self, Leaf};
-use crate::durable;
+use crate::{durable, hex::hex};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -108,7 +108,7 @@ impl Trust {
     /// SHA-256 of the authority's certificate in lower-case hex: what an agent can pin.
     pub fn fingerprint(&self) -> Result<String, ErrorStack> {
         let digest = self.authority.digest(MessageDigest::sha256())?;
-        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&digest))
     }
 
     /// The authority's certificate as PEM: what an agent trusts.

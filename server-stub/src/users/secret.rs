@@ -5,6 +5,8 @@ use ring::{
     rand::{SecureRandom as _, SystemRandom},
 };
 
+use crate::hex::hex;
+
 /// The system gave no random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the system gives no random bytes to make a secret of; look at /dev/urandom")]
@@ -46,10 +48,6 @@ pub(super) fn derived(secret: &str, purpose: &str) -> String {
 /// Compares in a time that does not tell where two texts differ.
 pub(super) fn same(left: &str, right: &str) -> bool {
     left.len() == right.len() && openssl::memcmp::eq(left.as_bytes(), right.as_bytes())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
