@@ -77,10 +77,12 @@ impl Machine<'_> {
             let Some((offered, path)) = operator_package::find(self.workdir) else {
                 return Ok(Taken::Nothing);
             };
-            let current = releases::current(self.workdir);
-            if current.is_some_and(|current| current.is(&offered))
-                || self.is_bad(Component::Agent, &offered)
-            {
+            let stays = releases::current(self.workdir).is_some_and(|current| {
+                // Our server may have brought a newer one and withdrawn it since: what runs stays.
+                let is_older = offered.manifest.build < current.manifest.build;
+                current.is(&offered) || is_older && matches!(heard.offer, Offer::Nothing)
+            });
+            if stays || self.is_bad(Component::Agent, &offered) {
                 return Ok(Taken::Nothing);
             }
             return self.take_agent(&offered, Source::Folder(path)).await;

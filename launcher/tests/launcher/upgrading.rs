@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use journeyman_packaging::{Build, launcher_file, package};
+use journeyman_packaging::{Build, PLATFORM, launcher_file, package};
 use journeyman_protocol::release::{
     Answer, Component, ComponentRelease, MachineReport, PackageRef, Release, UpgradeState,
 };
@@ -202,6 +202,10 @@ impl Machine {
         self.folder.path().join(name)
     }
 
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("logs/go-agent-launcher.log")).unwrap()
+    }
+
     /// The agents that were started, in order.
     fn runs(&self) -> Vec<String> {
         let text = fs::read_to_string(self.path("runs")).unwrap_or_default();
@@ -313,6 +317,26 @@ fn an_older_build_comes_only_on_the_administrators_word() {
     machine.server.offer(&agent("older", WELL), 4, true);
     machine.server.wait_for_state(4, UpgradeState::Done);
     assert_eq!(machine.runs(), ["newer", "older"]);
+    end(child);
+}
+
+#[test]
+fn a_withdrawn_release_does_not_give_way_to_an_older_package_in_the_folder() {
+    let machine = Machine::new();
+    machine.server.offer(&agent("newer", WELL), 5, false);
+    let child = machine.start();
+    machine.server.wait_for_state(5, UpgradeState::Done);
+    let older = agent("older", WELL);
+    let (_, bytes) = package(Component::Agent, older.as_bytes(), &Build::new(4));
+    fs::write(machine.path(&format!("agent-{PLATFORM}.tar.zst")), bytes).unwrap();
+    machine.server.state.lock().unwrap().answer.release = None;
+    let asked = || machine.server.state.lock().unwrap().reports.len();
+    let before = asked();
+    while asked() < before + 3 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let tried = machine.log().contains("current=0.1.0 (build 5)");
+    assert!(!tried, "{}", machine.log());
     end(child);
 }
 
