@@ -91,12 +91,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().canonicalize().unwrap();
         let start = |archive: &str, cwd: &Path| {
-            Command::new("sh")
+            let process = Command::new("sh")
                 .args(["-c", "read line", "-jar", archive])
                 .current_dir(cwd)
                 .stdin(Stdio::piped())
                 .spawn()
-                .unwrap()
+                .unwrap();
+            // The kernel lets the parent go on before the new program's command line can be read.
+            let line = format!("/proc/{}/cmdline", process.id());
+            let words = [archive.as_bytes(), b"\0"].concat();
+            while !fs::read(&line).unwrap().ends_with(&words) {
+                thread::yield_now();
+            }
+            process
         };
         let mut others = [
             start("my-agent.jar", &folder),
