@@ -11,6 +11,7 @@ use crate::{
     configuration::{Configuration, Paths},
     console::Consoles,
     database::Database,
+    health::Health,
     jobs::JobLocks,
     pipelines::cipher::Cipher,
     registration::Keys,
@@ -35,6 +36,8 @@ pub struct App {
     /// Held while the artifacts of a job are changed.
     pub artifact_locks: JobLocks,
     pub releases: Releases,
+    /// What is wrong just now.
+    pub health: Health,
     pub polls: Polls,
     /// Where the server can be reached.
     pub endpoints: Endpoints,

@@ -108,6 +108,21 @@ pub struct ServeArguments {
     )]
     pub repository_interval: u32,
 
+    /// Seconds between two looks at each git material of a pipeline.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_MATERIAL_INTERVAL",
+        default_value_t = 60,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub material_interval: u32,
+
+    /// Start no run but those that people ask for: materials are not polled, timers and passed
+    /// stages upstream start nothing. For a copy of a server that was made from a backup.
+    #[arg(long, env = "JOURNEYMAN_NO_AUTOMATIC_RUNS")]
+    pub no_automatic_runs: bool,
+
     /// Days an agent's client certificate is valid.
     #[arg(
         long,
@@ -138,6 +153,10 @@ pub struct Configuration {
     pub agent_timeout: Duration,
     /// Time between two looks at each configuration repository. GoCD: 60 s.
     pub repository_interval: Duration,
+    /// Time between two looks at each git material of a pipeline. GoCD: 60 s.
+    pub material_interval: Duration,
+    /// Whether changes, timers and passed stages upstream start runs.
+    pub automatic_runs: bool,
     /// Silence after which a pending agent is forgotten. GoCD: 300 s.
     pub pending_timeout: Duration,
     /// Life of an agent's client certificate.
@@ -156,6 +175,8 @@ impl Configuration {
             hostnames: arguments.hostnames.clone(),
             agent_timeout: Duration::from_secs(u64::from(arguments.agent_timeout)),
             repository_interval: Duration::from_secs(u64::from(arguments.repository_interval)),
+            material_interval: Duration::from_secs(u64::from(arguments.material_interval)),
+            automatic_runs: !arguments.no_automatic_runs,
             certificate_life: Duration::from_secs(
                 arguments
                     .certificate_life
@@ -173,6 +194,8 @@ impl Default for Configuration {
             hostnames: Vec::new(),
             agent_timeout: Duration::from_secs(300),
             repository_interval: Duration::from_secs(60),
+            material_interval: Duration::from_secs(60),
+            automatic_runs: true,
             pending_timeout: Duration::from_secs(300),
             certificate_life: Duration::from_secs(90 * 24 * 3600),
             longest_wait: Duration::from_secs(20),

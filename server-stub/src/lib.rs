@@ -25,6 +25,7 @@ pub mod console;
 pub mod database;
 pub mod download;
 pub mod durable;
+pub mod health;
 pub mod hex;
 pub mod jobs;
 pub mod listening;

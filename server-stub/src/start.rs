@@ -23,6 +23,7 @@ use crate::{
     console::Consoles,
     database::{Database, DatabaseError, OpenError},
     durable,
+    health::Health,
     jobs::JobLocks,
     listening::{self, BindError, Listener, STOP_GRACE},
     pipelines::{
@@ -178,6 +179,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     let app = Arc::new(App {
         consoles: Consoles::new(paths.consoles()),
         releases: Releases::default(),
+        health: Health::default(),
         configuration,
         paths,
         database,

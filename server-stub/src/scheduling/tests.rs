@@ -217,7 +217,11 @@ impl Scene {
 
 pub(crate) async fn serve(data: &Path, login: Login, clock: Arc<dyn Clock>) -> Running {
     start(Start {
-        configuration: Configuration::default(),
+        configuration: Configuration {
+            // Only what a test triggers runs.
+            automatic_runs: false,
+            ..Configuration::default()
+        },
         paths: Paths::new(data.to_path_buf(), None),
         http_port: Port::Exactly(0),
         https_port: Port::Exactly(0),

@@ -53,13 +53,47 @@ pub enum TriggerError {
     Unsteady(String),
 }
 
+/// Why a run starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A person, by name, says so.
+    User(String),
+    /// The pipeline's timer says so.
+    Timer,
+    /// Its materials have changed.
+    Changes,
+}
+
+impl Cause {
+    /// Who started the run, in GoCD's word: nobody when changes did.
+    #[must_use]
+    pub fn approver(&self) -> &str {
+        match self {
+            Self::User(name) => name,
+            Self::Timer => "timer",
+            Self::Changes => "",
+        }
+    }
+
+    /// Who approved the run's first stage, in GoCD's word.
+    #[must_use]
+    pub fn approved_by(&self) -> &str {
+        match self {
+            Self::Changes => progression::CHANGES,
+            Self::User(_) | Self::Timer => self.approver(),
+        }
+    }
+}
+
 /// What comes with a trigger.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub user: String,
-    /// In place of values of the configuration.
+    pub cause: Cause,
+    /// In place of values of the configuration. The value of a secure one may be encrypted.
     pub overrides: Vec<Variable>,
-    /// Whether to look for new revisions; else those of the last run are built again.
+    /// Fingerprints of materials with the revision to build of each; of the others it is the newest.
+    pub materials: Vec<(String, String)>,
+    /// Whether to look for new revisions; else the newest that is known is built.
     pub update_materials: bool,
 }
 
@@ -68,8 +102,9 @@ impl Options {
     #[must_use]
     pub fn by(user: &str) -> Self {
         Self {
-            user: user.to_owned(),
+            cause: Cause::User(user.to_owned()),
             overrides: Vec::new(),
+            materials: Vec::new(),
             update_materials: true,
         }
     }
@@ -288,8 +323,8 @@ async fn start(
     .bind(&pipeline.name)
     .bind(counter)
     .bind(&label)
-    .bind(&options.user)
-    .bind(format!("Forced by {}", options.user))
+    .bind(options.cause.approver())
+    .bind(format!("Forced by {}", options.cause.approver()))
     .bind(store::encode(&definition)?)
     .bind(store::encode(&revisions)?)
     .bind(now)
@@ -297,7 +332,7 @@ async fn start(
     .await
     .map_err(DatabaseError::from)?;
     let run = run::run_by_id(&mut write, id).await?;
-    progression::start_stage(&mut write, &run, 0, &options.user, now).await?;
+    progression::start_stage(&mut write, &run, 0, options.cause.approved_by(), now).await?;
     write.commit().await.map_err(DatabaseError::from)?;
     app.work_changed.raise();
     app.state_changed.raise();
