@@ -29,7 +29,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(registration::router())
         .merge(artifacts::router())
         .merge(api::uploads())
-        .merge(releases::router());
+        .merge(releases::router())
+        .fallback(api::nothing_there);
     Router::new()
         .route("/", get(|| async { Redirect::to("/go/pipelines") }))
         // Nesting serves `/go` only, and people type the slash as well.

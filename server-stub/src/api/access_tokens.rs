@@ -2,23 +2,24 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::Router;
+use axum::extract::{Path, RawQuery};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Extension, Router};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::reply;
+use super::body::Body;
+use super::call::{Call as Versioned, invalid, links, not_found};
 use crate::App;
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::users::tokens::{self, AccessToken, Filter};
 use crate::users::{Actor, Means, audit};
 
-const VERSION: u32 = 1;
+type Call = Versioned<1>;
+
 const OWN: &str = "/api/current_user/access_tokens";
 const ALL: &str = "/api/admin/access_tokens";
 
@@ -35,66 +36,44 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route(&format!("{ALL}/{{id}}/revoke"), post(all_revoke))
 }
 
-async fn own_list(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn own_list(call: Call, actor: Actor, query: RawQuery) -> Result<Response, Refusal> {
     by_password(&actor)?;
-    list(&app, Some(&actor.name), OWN, query, &headers).await
+    list(&call, Some(&actor.name), OWN, query).await
 }
 
-async fn all_list(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn all_list(call: Call, actor: Actor, query: RawQuery) -> Result<Response, Refusal> {
     not_by_token(&actor)?;
-    list(&app, None, ALL, query, &headers).await
+    list(&call, None, ALL, query).await
 }
 
-async fn own_one(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn own_one(call: Call, actor: Actor, Path(id): Path<String>) -> Result<Response, Refusal> {
     by_password(&actor)?;
-    one(&app, Some(&actor.name), OWN, &id, &headers).await
+    one(&call, Some(&actor.name), OWN, &id).await
 }
 
-async fn all_one(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn all_one(call: Call, actor: Actor, Path(id): Path<String>) -> Result<Response, Refusal> {
     not_by_token(&actor)?;
-    one(&app, None, ALL, &id, &headers).await
+    one(&call, None, ALL, &id).await
 }
 
 async fn own_revoke(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
+    call: Call,
+    actor: Actor,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Refusal> {
     by_password(&actor)?;
-    revoke(&app, &actor, Some(&actor.name), OWN, &id, &headers, &body).await
+    revoke(&call, &actor, Some(&actor.name), OWN, &id, &body).await
 }
 
 async fn all_revoke(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
+    call: Call,
+    actor: Actor,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Refusal> {
     not_by_token(&actor)?;
-    revoke(&app, &actor, None, ALL, &id, &headers, &body).await
+    revoke(&call, &actor, None, ALL, &id, &body).await
 }
 
 /// GoCD: who holds a token cannot make others with it, or keep others from using theirs.
@@ -116,13 +95,11 @@ fn by_password(actor: &Actor) -> Result<(), Refusal> {
 }
 
 async fn list(
-    app: &App,
+    call: &Call,
     user: Option<&str>,
     root: &str,
-    query: Option<String>,
-    headers: &HeaderMap,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let version = reply::version(headers, VERSION)?;
     let query = query.unwrap_or_default();
     let asked = url::form_urlencoded::parse(query.as_bytes())
         .find_map(|(name, value)| (name == "filter").then(|| value.into_owned()));
@@ -135,125 +112,84 @@ async fn list(
             return Err(Refusal::message(StatusCode::BAD_REQUEST, text));
         }
     };
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
+    let mut connection = call.reader().await?;
     let tokens = tokens::list(&mut connection, user, filter).await?;
-    let root = format!("{}{root}", reply::base(app, headers));
-    let tokens: Vec<Value> = tokens.iter().map(|token| show(&root, token)).collect();
-    let body = json!({
-        "_links": reply::links(&root, "access-tokens", None),
+    let at = call.url(root);
+    let tokens: Vec<Value> = tokens.iter().map(|token| show(&at, token)).collect();
+    Ok(call.answer(&json!({
+        "_links": call.links(root, "access-tokens", None),
         "_embedded": { "access_tokens": tokens },
-    });
-    Ok(reply::document(StatusCode::OK, version, &body))
+    })))
 }
 
-async fn one(
-    app: &App,
-    user: Option<&str>,
-    root: &str,
-    id: &str,
-    headers: &HeaderMap,
-) -> Result<Response, Refusal> {
-    let version = reply::version(headers, VERSION)?;
-    let token = find(app, user, id).await?;
-    let root = format!("{}{root}", reply::base(app, headers));
-    Ok(reply::document(
-        StatusCode::OK,
-        version,
-        &show(&root, &token),
-    ))
+async fn one(call: &Call, user: Option<&str>, root: &str, id: &str) -> Result<Response, Refusal> {
+    let token = find(call, user, id).await?;
+    Ok(call.answer(&show(&call.url(root), &token)))
 }
 
-async fn find(app: &App, user: Option<&str>, id: &str) -> Result<AccessToken, Refusal> {
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
+async fn find(call: &Call, user: Option<&str>, id: &str) -> Result<AccessToken, Refusal> {
+    let mut connection = call.reader().await?;
     let found = match id.parse() {
         Ok(number) => tokens::find(&mut connection, user, number).await?,
         Err(_) => None,
     };
-    found.ok_or_else(|| reply::not_found("Access Token", "id", id))
+    found.ok_or_else(|| not_found("Access Token", "id", id))
 }
 
-async fn create(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
+async fn create(call: Call, actor: Actor, body: Body) -> Result<Response, Refusal> {
     by_password(&actor)?;
-    let description = description(&headers, &body)?;
+    let shown = make(&call.app, &call.url(OWN), &actor.name, &body).await?;
+    Ok(call.answer(&shown))
+}
+
+/// Makes a token; what is shown of it holds its text, this once.
+pub(super) async fn make(app: &App, root: &str, user: &str, body: &Body) -> Result<Value, Refusal> {
+    let description = short_text(body, "description")?;
     let mut write = app.database.write().await?;
-    let made = tokens::create(&mut write, &actor.name, &description, app.now_ms()).await;
+    let made = tokens::create(&mut write, user, description, app.now_ms()).await;
     let (token, text) = made.map_err(|error| Refusal::internal("make an access token", &error))?;
     write.commit().await.map_err(DatabaseError::from)?;
     audit::detail(format!("token {}: {description}", token.id));
-    let root = format!("{}{OWN}", reply::base(&app, &headers));
-    let mut body = show(&root, &token);
-    body["token"] = json!(text);
-    Ok(reply::document(StatusCode::OK, version, &body))
+    let mut shown = show(root, &token);
+    shown["token"] = json!(text);
+    Ok(shown)
 }
 
-/// What a new token is for.
-pub(super) fn description(headers: &HeaderMap, body: &Bytes) -> Result<String, Refusal> {
-    let body = reply::body(headers, body)?.unwrap_or_default();
-    short_text(&body, "description")
-}
-
-fn short_text(body: &Value, name: &str) -> Result<String, Refusal> {
-    let invalid = |text: String| Refusal::message(StatusCode::UNPROCESSABLE_ENTITY, text);
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(String::new()),
-        Some(Value::String(text)) if text.chars().count() <= LONGEST => Ok(text.clone()),
-        Some(Value::String(_)) => Err(invalid(format!(
+fn short_text<'a>(body: &'a Body, name: &str) -> Result<&'a str, Refusal> {
+    let text = body.text(name)?.unwrap_or_default();
+    if text.chars().count() > LONGEST {
+        return Err(invalid(format!(
             "'{name}' has at most {LONGEST} characters."
-        ))),
-        Some(_) => Err(invalid(format!("'{name}' must be text."))),
+        )));
     }
+    Ok(text)
 }
 
 async fn revoke(
-    app: &App,
+    call: &Call,
     actor: &Actor,
     user: Option<&str>,
     root: &str,
     id: &str,
-    headers: &HeaderMap,
-    body: &Bytes,
+    body: &Body,
 ) -> Result<Response, Refusal> {
-    let version = reply::version(headers, VERSION)?;
-    let body = reply::body(headers, body)?.unwrap_or_default();
-    let cause = short_text(&body, "revoke_cause")?;
-    let token = find(app, user, id).await?;
+    let cause = short_text(body, "revoke_cause")?;
+    let token = find(call, user, id).await?;
+    let app = &call.app;
     let mut write = app.database.write().await?;
-    let done = tokens::revoke(&mut write, token.id, &actor.name, &cause, app.now_ms()).await?;
+    let done = tokens::revoke(&mut write, token.id, &actor.name, cause, app.now_ms()).await?;
     write.commit().await.map_err(DatabaseError::from)?;
     if !done {
-        let text = "The access token has already been revoked.";
-        return Err(Refusal::message(StatusCode::UNPROCESSABLE_ENTITY, text));
+        return Err(invalid("The access token has already been revoked."));
     }
     audit::detail(format!("token of {}: {cause}", token.user_name));
-    let token = find(app, user, id).await?;
-    let root = format!("{}{root}", reply::base(app, headers));
-    Ok(reply::document(
-        StatusCode::OK,
-        version,
-        &show(&root, &token),
-    ))
+    one(call, user, root, id).await
 }
 
 /// A token in GoCD's form; never its text.
-pub(super) fn show(root: &str, token: &AccessToken) -> Value {
+fn show(root: &str, token: &AccessToken) -> Value {
     json!({
-        "_links": reply::links(
+        "_links": links(
             &format!("{root}/{}", token.id),
             "access-tokens",
             Some(&format!("{root}/:id")),

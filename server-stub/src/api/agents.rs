@@ -3,124 +3,80 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use journeyman_protocol::agent::RuntimeStatus;
 use serde_json::{Value, json};
 
-use super::{releases, reply};
+use super::body::Body;
+use super::call::{Call as Versioned, invalid, not_found};
+use super::releases;
 use crate::App;
 use crate::agents::{self, AdminError, Agent, Change, ConfigState, ListChange};
 use crate::answer::Refusal;
-use crate::database::DatabaseError;
 use crate::pipelines::store;
 use crate::releases::progress::{self, MachineView};
 use crate::users::audit;
 
-const VERSION: u32 = 7;
+type Call = Versioned<7>;
+
+const ROOT: &str = "/api/agents";
+const FIND: &str = "/api/agents/:uuid";
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
-        .route(
-            "/api/agents",
-            get(list).patch(change_many).delete(delete_many),
-        )
+        .route(ROOT, get(list).patch(change_many).delete(delete_many))
         .route("/api/agents/{uuid}", get(one).patch(change).delete(delete))
         .route("/api/agents/{uuid}/kill_running_tasks", post(kill))
 }
 
-async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let base = reply::base(&app, &headers);
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
+async fn list(call: Call) -> Result<Response, Refusal> {
+    let mut connection = call.reader().await?;
     let agents = agents::list(&mut connection).await?;
-    let machines = progress::machines(&mut connection, app.now_ms()).await?;
+    let machines = progress::machines(&mut connection, call.app.now_ms()).await?;
     let shown: Vec<Value> = agents
         .iter()
-        .map(|agent| show(agent, machines.get(&agent.uuid), &base))
+        .map(|agent| show(&call, agent, machines.get(&agent.uuid)))
         .collect();
-    let body = json!({
-        "_links": reply::links(&format!("{base}/api/agents"), "agents", None),
+    Ok(call.answer(&json!({
+        "_links": call.links(ROOT, "agents", None),
         "_embedded": { "agents": shown },
-    });
-    Ok(reply::document(StatusCode::OK, version, &body))
+    })))
 }
 
-async fn one(
-    State(app): State<Arc<App>>,
-    Path(uuid): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    answer(&app, &uuid, &headers, version).await
+async fn one(call: Call, Path(uuid): Path<String>) -> Result<Response, Refusal> {
+    let mut connection = call.reader().await?;
+    let agent = agents::find(&mut connection, &uuid).await?;
+    let agent = agent.ok_or_else(|| not_found("Agent", "uuid", &uuid))?;
+    let machine = progress::machine(&mut connection, &agent, call.app.now_ms()).await?;
+    Ok(call.answer(&show(&call, &agent, machine.as_ref())))
 }
 
-async fn answer(
-    app: &App,
-    uuid: &str,
-    headers: &HeaderMap,
-    version: u32,
-) -> Result<Response, Refusal> {
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
-    let agent = agents::find(&mut connection, uuid).await?;
-    let agent = agent.ok_or_else(|| reply::not_found("Agent", "uuid", uuid))?;
-    let machine = progress::machine(&mut connection, &agent, app.now_ms()).await?;
-    let base = reply::base(app, headers);
-    Ok(reply::document(
-        StatusCode::OK,
-        version,
-        &show(&agent, machine.as_ref(), &base),
-    ))
-}
-
-async fn change(
-    State(app): State<Arc<App>>,
-    Path(uuid): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let body = reply::body(&headers, &body)?.unwrap_or_default();
+async fn change(call: Call, Path(uuid): Path<String>, body: Body) -> Result<Response, Refusal> {
     audit::detail(body.to_string());
+    let replace = |names: Option<Vec<String>>| names.map_or(ListChange::Keep, ListChange::Replace);
     let asked = Change {
         config_state: config_state(&body)?,
-        hostname: text(&body, "hostname")?,
-        resources: replacement(&body, "resources")?,
-        environments: replacement(&body, "environments")?,
+        hostname: body.text("hostname")?.map(ToOwned::to_owned),
+        resources: replace(body.texts("resources")?),
+        environments: replace(body.texts("environments")?),
     };
     if asked == Change::default() {
         return Err(nothing_to_change());
     }
-    check_environments(&app, &asked.environments).await?;
-    agents::change(&app, &[&uuid], &asked)
+    check_environments(&call, &asked.environments).await?;
+    agents::change(&call.app, &[&uuid], &asked)
         .await
         .map_err(|error| refusal(error, &uuid))?;
-    answer(&app, &uuid, &headers, version).await
+    one(call, Path(uuid)).await
 }
 
-async fn change_many(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let body = reply::body(&headers, &body)?.unwrap_or_default();
+async fn change_many(call: Call, body: Body) -> Result<Response, Refusal> {
     audit::detail(body.to_string());
     let uuids = uuids(&body)?;
-    let operations = body.get("operations").cloned().unwrap_or_default();
+    let operations = body.object("operations")?;
     let asked = Change {
         config_state: config_state(&body)?,
         hostname: None,
@@ -130,60 +86,42 @@ async fn change_many(
     if asked == Change::default() {
         return Err(nothing_to_change());
     }
-    check_environments(&app, &asked.environments).await?;
+    check_environments(&call, &asked.environments).await?;
     let all: Vec<&str> = uuids.iter().map(String::as_str).collect();
-    agents::change(&app, &all, &asked)
+    agents::change(&call.app, &all, &asked)
         .await
         .map_err(|error| refusal(error, &uuids.join(", ")))?;
     let text = format!("Updated agent(s) with uuid(s): [{}].", uuids.join(", "));
-    Ok(reply::message(StatusCode::OK, version, text))
+    Ok(call.message(text))
 }
 
-async fn delete(
-    State(app): State<Arc<App>>,
-    Path(uuid): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    delete_all(&app, &[uuid], version).await
+async fn delete(call: Call, Path(uuid): Path<String>) -> Result<Response, Refusal> {
+    delete_all(&call, &[uuid]).await
 }
 
-async fn delete_many(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let body = reply::body(&headers, &body)?.unwrap_or_default();
+async fn delete_many(call: Call, body: Body) -> Result<Response, Refusal> {
     audit::detail(body.to_string());
-    delete_all(&app, &uuids(&body)?, version).await
+    delete_all(&call, &uuids(&body)?).await
 }
 
-async fn delete_all(app: &App, uuids: &[String], version: u32) -> Result<Response, Refusal> {
+async fn delete_all(call: &Call, uuids: &[String]) -> Result<Response, Refusal> {
     let all: Vec<&str> = uuids.iter().map(String::as_str).collect();
-    agents::delete(app, &all)
+    agents::delete(&call.app, &all)
         .await
         .map_err(|error| refusal(error, &uuids.join(", ")))?;
-    let text = format!("Deleted {} agent(s).", uuids.len());
-    Ok(reply::message(StatusCode::OK, version, text))
+    Ok(call.message(format!("Deleted {} agent(s).", uuids.len())))
 }
 
-async fn kill(
-    State(app): State<Arc<App>>,
-    Path(uuid): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    reply::version(&headers, VERSION)?;
-    reply::body(&headers, &body)?;
-    agents::kill_running_tasks(&app, &uuid)
+async fn kill(call: Call, Path(uuid): Path<String>, _: Body) -> Result<Response, Refusal> {
+    agents::kill_running_tasks(&call.app, &uuid)
         .await
         .map_err(|error| refusal(error, &uuid))?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
 /// An agent in GoCD's form, and as `journeyman` what its machine says of releases.
-fn show(agent: &Agent, machine: Option<&MachineView>, base: &str) -> Value {
+fn show(call: &Call, agent: &Agent, machine: Option<&MachineView>) -> Value {
+    let base = &call.base;
     let silent = matches!(
         agent.runtime_status,
         RuntimeStatus::Missing | RuntimeStatus::LostContact
@@ -201,10 +139,8 @@ fn show(agent: &Agent, machine: Option<&MachineView>, base: &str) -> Value {
         .iter()
         .map(|name| json!({ "name": name, "origin": { "type": "gocd" } }))
         .collect();
-    let own = format!("{base}/api/agents/{}", agent.uuid);
-    let find = format!("{base}/api/agents/:uuid");
     let mut shown = json!({
-        "_links": reply::links(&own, "agents", Some(&find)),
+        "_links": call.links(&format!("{ROOT}/{}", agent.uuid), "agents", Some(FIND)),
         "uuid": agent.uuid,
         "hostname": agent.hostname,
         "ip_address": agent.ip_address,
@@ -257,12 +193,8 @@ fn nothing_to_change() -> Refusal {
     )
 }
 
-fn invalid(text: impl Into<String>) -> Refusal {
-    Refusal::message(StatusCode::UNPROCESSABLE_ENTITY, text)
-}
-
-fn uuids(body: &Value) -> Result<Vec<String>, Refusal> {
-    let uuids = names(body.get("uuids").unwrap_or(&Value::Null), "uuids")?;
+fn uuids(body: &Body) -> Result<Vec<String>, Refusal> {
+    let uuids = body.texts("uuids")?.unwrap_or_default();
     if uuids.is_empty() {
         return Err(Refusal::message(
             StatusCode::BAD_REQUEST,
@@ -272,11 +204,11 @@ fn uuids(body: &Value) -> Result<Vec<String>, Refusal> {
     Ok(uuids)
 }
 
-fn config_state(body: &Value) -> Result<Option<ConfigState>, Refusal> {
-    let Some(name) = text(body, "agent_config_state")? else {
+fn config_state(body: &Body) -> Result<Option<ConfigState>, Refusal> {
+    let Some(name) = body.text("agent_config_state")? else {
         return Ok(None);
     };
-    match ConfigState::parse(&name) {
+    match ConfigState::parse(name) {
         Some(state @ (ConfigState::Enabled | ConfigState::Disabled)) => Ok(Some(state)),
         _ => Err(invalid(format!(
             "'{name}' is no value for agent_config_state; 'Enabled' and 'Disabled' are."
@@ -284,48 +216,10 @@ fn config_state(body: &Value) -> Result<Option<ConfigState>, Refusal> {
     }
 }
 
-fn text(body: &Value, name: &str) -> Result<Option<String>, Refusal> {
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(invalid(format!("'{name}' must be text."))),
-    }
-}
-
-/// A list, or one text with commas.
-fn names(value: &Value, name: &str) -> Result<Vec<String>, Refusal> {
-    let split = |text: &str| {
-        let parts = text.split(',').map(str::trim);
-        parts
-            .filter(|part| !part.is_empty())
-            .map(ToOwned::to_owned)
-            .collect()
-    };
-    match value {
-        Value::Null => Ok(Vec::new()),
-        Value::String(text) => Ok(split(text)),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| item.as_str().map(ToOwned::to_owned))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| invalid(format!("'{name}' must be a list of texts."))),
-        _ => Err(invalid(format!("'{name}' must be a list of texts."))),
-    }
-}
-
-fn replacement(body: &Value, name: &str) -> Result<ListChange, Refusal> {
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(ListChange::Keep),
-        Some(value) => Ok(ListChange::Replace(names(value, name)?)),
-    }
-}
-
-fn edit(operations: &Value, name: &str) -> Result<ListChange, Refusal> {
-    let Some(operation) = operations.get(name) else {
-        return Ok(ListChange::Keep);
-    };
-    let part = |key: &str| names(operation.get(key).unwrap_or(&Value::Null), name);
-    let (add, remove) = (part("add")?, part("remove")?);
+fn edit(operations: &Body, name: &str) -> Result<ListChange, Refusal> {
+    let operation = operations.object(name)?;
+    let add = operation.texts("add")?.unwrap_or_default();
+    let remove = operation.texts("remove")?.unwrap_or_default();
     if add.is_empty() && remove.is_empty() {
         return Ok(ListChange::Keep);
     }
@@ -333,18 +227,13 @@ fn edit(operations: &Value, name: &str) -> Result<ListChange, Refusal> {
 }
 
 /// An agent can only be in environments that some pipeline file defines.
-async fn check_environments(app: &App, change: &ListChange) -> Result<(), Refusal> {
+async fn check_environments(call: &Call, change: &ListChange) -> Result<(), Refusal> {
     let wanted = match change {
         ListChange::Keep => return Ok(()),
         ListChange::Replace(names) => names,
         ListChange::Edit { add, .. } => add,
     };
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
+    let mut connection = call.reader().await?;
     let known = store::environments(&mut connection).await?;
     for name in wanted {
         if !known
@@ -363,7 +252,7 @@ fn refusal(error: AdminError, uuids: &str) -> Refusal {
     let status = match &error {
         AdminError::Database(_) => return Refusal::internal("change an agent", &error),
         AdminError::Unknown { uuid } if !uuids.contains(", ") => {
-            return reply::not_found("Agent", "uuid", uuid);
+            return not_found("Agent", "uuid", uuid);
         }
         AdminError::Unknown { uuid } => {
             let text = format!("Agents with uuids '[{uuid}]' were not found!");

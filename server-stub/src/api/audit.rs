@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use axum::routing::get;
-use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
-use super::{pipelines, reply};
+use super::call::Call;
+use super::pipelines;
 use crate::App;
 use crate::answer::Refusal;
-use crate::database::DatabaseError;
 use crate::users::audit;
 
 const PATH: &str = "/api/journeyman/audit";
@@ -21,26 +20,16 @@ pub(super) fn router() -> Router<Arc<App>> {
     Router::new().route(PATH, get(list))
 }
 
-async fn list(
-    State(app): State<Arc<App>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn list(call: Call<1>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
     let (size, after) = pipelines::paging(query.as_deref().unwrap_or_default())?;
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
+    let mut connection = call.reader().await?;
     let mut entries = audit::list(&mut connection, after, size + 1).await?;
     let more = i64::try_from(entries.len()).is_ok_and(|count| count > size);
     entries.truncate(usize::try_from(size).unwrap_or(10));
     let mut body = json!({ "entries": entries });
     if let (true, Some(last)) = (more, entries.last()) {
-        let base = reply::base(&app, &headers);
-        let next = format!("{base}{PATH}?page_size={size}&after={}", last.id);
+        let next = call.url(&format!("{PATH}?page_size={size}&after={}", last.id));
         body["_links"] = json!({ "next": { "href": next } });
     }
-    Ok(reply::document(StatusCode::OK, 1, &body))
+    Ok(call.answer(&body))
 }

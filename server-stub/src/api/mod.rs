@@ -3,6 +3,8 @@
 mod access_tokens;
 mod agents;
 mod audit;
+mod body;
+mod call;
 mod config_repos;
 mod consoles;
 mod pipelines;
@@ -15,6 +17,7 @@ mod runs;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod users;
 
 use std::sync::Arc;
@@ -23,6 +26,8 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 
 pub use runs::{ArtifactSummary, JobSummary, PipelineSummary, RunSummary, StateChange};
+
+pub use unknown::nothing_there;
 
 use crate::App;
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
 use axum::routing::put;
 use futures_util::StreamExt as _;
@@ -12,7 +11,8 @@ use http::{HeaderMap, StatusCode, header};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{releases, reply};
+use super::body::confirmed;
+use super::releases;
 use crate::App;
 use crate::answer::Refusal;
 use crate::body_limit::hear_out;
@@ -28,17 +28,13 @@ pub(super) fn router() -> Router<Arc<App>> {
         .layer(axum::middleware::from_fn(hear_out))
 }
 
-async fn add(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, releases::VERSION)?;
-    reply::confirmed(&headers)?;
-    let incoming = receive(&app, &headers, body).await?;
+async fn add(call: releases::Call, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+    confirmed(&headers)?;
+    let app = &call.app;
+    let incoming = receive(app, &headers, body).await?;
     // A task of its own: a client that goes away leaves nothing half-done.
     let task = app.tasks.spawn({
-        let app = Arc::clone(&app);
+        let app = Arc::clone(app);
         async move {
             let measured = store::measure(&app, incoming, "that was sent".into()).await?;
             store::add(&app, measured, Vec::new(), Origin::Admin).await
@@ -53,11 +49,7 @@ async fn add(
     } else {
         StatusCode::OK
     };
-    Ok(reply::document(
-        status,
-        version,
-        &releases::show_added(&added),
-    ))
+    Ok(call.answer_with(status, &releases::show_added(&added)))
 }
 
 async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<NamedTempFile, Refusal> {

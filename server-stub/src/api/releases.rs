@@ -3,24 +3,24 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post, put};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use journeyman_protocol::release::{Build, Signatures};
 use serde_json::{Value, json};
 
-use super::reply;
+use super::body::Body;
+use super::call::{Call as Versioned, invalid, not_found};
 use crate::App;
 use crate::answer::Refusal;
-use crate::database::DatabaseError;
 use crate::releases::offers::{self, Asked, OfferError, Wanted};
 use crate::releases::progress::{self, MachineView, OfferView, Progress, ReleaseView};
 use crate::releases::store::{self, Added, Package, StoreError};
 use crate::users::audit;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) type Call = Versioned<1>;
+
 pub(super) const ROOT: &str = "/api/admin/journeyman/releases";
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -32,39 +32,21 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route(&format!("{ROOT}/packages/{{sha256}}/signatures"), put(sign))
 }
 
-async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let base = reply::base(&app, &headers);
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
-    let releases = progress::releases(&mut connection, app.now_ms()).await?;
-    let shown: Vec<Value> = releases.iter().map(|one| show(one, &base)).collect();
-    let body = json!({
-        "_links": { "self": { "href": format!("{base}{ROOT}") } },
+async fn list(call: Call) -> Result<Response, Refusal> {
+    let mut connection = call.reader().await?;
+    let releases = progress::releases(&mut connection, call.app.now_ms()).await?;
+    let shown: Vec<Value> = releases.iter().map(|one| show(&call, one)).collect();
+    Ok(call.answer(&json!({
+        "_links": { "self": { "href": call.url(ROOT) } },
         "_embedded": { "releases": shown },
-    });
-    Ok(reply::document(StatusCode::OK, version, &body))
+    })))
 }
 
-async fn one(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
-    let release = progress::release(&mut connection, &id, app.now_ms()).await?;
-    let release = release.ok_or_else(|| reply::not_found("Release", "id", &id))?;
-    let mut shown = show(&release, &reply::base(&app, &headers));
+async fn one(call: Call, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let mut connection = call.reader().await?;
+    let release = progress::release(&mut connection, &id, call.app.now_ms()).await?;
+    let release = release.ok_or_else(|| not_found("Release", "id", &id))?;
+    let mut shown = show(&call, &release);
     let machines = release.machines.iter().map(|(agent, machine)| {
         let mut shown = show_machine(machine);
         shown["uuid"] = json!(agent.uuid);
@@ -72,62 +54,35 @@ async fn one(
         shown
     });
     shown["machines"] = machines.collect();
-    Ok(reply::document(StatusCode::OK, version, &shown))
+    Ok(call.answer(&shown))
 }
 
-async fn delete(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    store::delete(&app, &id).await.map_err(store_refusal)?;
-    let text = format!("Release {id} was deleted.");
-    Ok(reply::message(StatusCode::OK, version, text))
+async fn delete(call: Call, Path(id): Path<String>) -> Result<Response, Refusal> {
+    store::delete(&call.app, &id).await.map_err(store_refusal)?;
+    Ok(call.message(format!("Release {id} was deleted.")))
 }
 
-async fn sign(
-    State(app): State<Arc<App>>,
-    Path(sha256): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let body = reply::body(&headers, &body)?.unwrap_or_default();
-    let signatures: Signatures = serde_json::from_value(body)
+async fn sign(call: Call, Path(sha256): Path<String>, body: Body) -> Result<Response, Refusal> {
+    let signatures: Signatures = serde_json::from_value(body.into_value())
         .map_err(|error| invalid(format!("The signatures cannot be read: {error}.")))?;
-    let added = store::sign(&app, &sha256, signatures.signatures)
+    let added = store::sign(&call.app, &sha256, signatures.signatures)
         .await
         .map_err(store_refusal)?;
-    Ok(reply::document(
-        StatusCode::OK,
-        version,
-        &show_added(&added),
-    ))
+    Ok(call.answer(&show_added(&added)))
 }
 
-async fn offer(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let body = reply::body(&headers, &body)?.unwrap_or_default();
+async fn offer(call: Call, Path(id): Path<String>, body: Body) -> Result<Response, Refusal> {
     audit::detail(body.to_string());
-    let downgrade = match body.get("downgrade") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(downgrade)) => *downgrade,
-        Some(_) => return Err(invalid("'downgrade' must be true or false.")),
-    };
     let asked = Asked {
-        to: text(&body, "to")?,
-        over: text(&body, "over")?,
-        downgrade,
-        stop_at: text(&body, "stop_at")?,
+        to: body.text("to")?,
+        over: body.text("over")?,
+        downgrade: body.flag("downgrade")?.unwrap_or(false),
+        stop_at: body.text("stop_at")?,
     };
     let wanted = Wanted::parse(&id, asked).map_err(offer_refusal)?;
-    let (offer, warnings) = offers::offer(&app, &wanted).await.map_err(offer_refusal)?;
+    let (offer, warnings) = offers::offer(&call.app, &wanted)
+        .await
+        .map_err(offer_refusal)?;
     let view = OfferView {
         offer,
         tally: offers::Tally::default(),
@@ -137,37 +92,24 @@ async fn offer(
         "warnings": warnings,
         "offer": show_offer(&view),
     });
-    Ok(reply::document(StatusCode::CREATED, version, &body))
+    Ok(call.answer_with(StatusCode::CREATED, &body))
 }
 
-async fn withdraw(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let body = reply::body(&headers, &body)?.unwrap_or_default();
+async fn withdraw(call: Call, Path(id): Path<String>, body: Body) -> Result<Response, Refusal> {
     audit::detail(body.to_string());
-    let one = match body.get("offer") {
-        None | Some(Value::Null) => None,
-        Some(id) => Some(
-            id.as_i64()
-                .ok_or_else(|| invalid("'offer' must be the id of an offer."))?,
-        ),
-    };
-    let ended = offers::withdraw(&app, &id, one)
+    let one = body.number("offer")?;
+    let ended = offers::withdraw(&call.app, &id, one)
         .await
         .map_err(offer_refusal)?;
-    let text =
-        format!("Ended {ended} offer(s) of release {id}; machines that run it go on with it.");
-    Ok(reply::message(StatusCode::OK, version, text))
+    Ok(call.message(format!(
+        "Ended {ended} offer(s) of release {id}; machines that run it go on with it."
+    )))
 }
 
-fn show(view: &ReleaseView, base: &str) -> Value {
+fn show(call: &Call, view: &ReleaseView) -> Value {
     let release = &view.release;
     json!({
-        "_links": { "self": { "href": format!("{base}{ROOT}/{}", release.id) } },
+        "_links": { "self": { "href": call.url(&format!("{ROOT}/{}", release.id)) } },
         "id": release.id,
         "version": release.version,
         "build": release.build,
@@ -260,18 +202,6 @@ pub(super) fn show_added(added: &Added) -> Value {
     shown["release"] = json!(added.package.release);
     shown["changed"] = json!(added.changed);
     shown
-}
-
-fn text<'a>(body: &'a Value, name: &str) -> Result<Option<&'a str>, Refusal> {
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(invalid(format!("'{name}' must be text."))),
-    }
-}
-
-fn invalid(text: impl Into<String>) -> Refusal {
-    Refusal::message(StatusCode::UNPROCESSABLE_ENTITY, text)
 }
 
 pub(super) fn store_refusal(error: StoreError) -> Refusal {

@@ -304,3 +304,36 @@ async fn a_password_in_an_address_is_not_shown() {
         assert!(!get(&scene, path).await.text.contains("hunter2"), "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_call_that_is_not_served_says_so() {
+    let scene = Scene::new().await;
+    let missing = get(&scene, "/api/nope").await;
+    assert_eq!(missing.status, 404);
+    assert!(
+        missing.body["message"]
+            .as_str()
+            .unwrap()
+            .contains("/go/api/nope")
+    );
+    let left_out = [
+        ("/api/admin/templates", "Templates"),
+        ("/api/admin/plugin_info", "plugins"),
+        ("/api/elastic/profiles", "plugins"),
+        ("/api/admin/secret_configs", "plugins"),
+        ("/api/admin/scms", "plugins"),
+        ("/api/admin/repositories/x", "plugins"),
+        ("/api/admin/security/roles", "Roles"),
+        ("/api/admin/config.xml", "XML"),
+    ];
+    for (path, why) in left_out {
+        let answer = get(&scene, path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        let message = answer.body["message"].as_str().unwrap();
+        assert!(message.contains(why), "{path}: {message}");
+    }
+    assert_eq!(
+        get(&scene, "/nope").await.text,
+        "There is no page /go/nope.\n"
+    );
+}

@@ -1,8 +1,14 @@
 //! Who a request is from.
 
+use axum::extract::FromRequestParts;
+use http::{StatusCode, request::Parts};
+
 use super::{Grant, LOCAL, NOBODY, Rights, Role};
 
-/// The one who acts; an extension of every request that needs a login.
+use crate::answer::Refusal;
+
+/// The one who acts; an extension of every request that needs a login, and an argument of its
+/// handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
     pub name: String,
@@ -52,5 +58,18 @@ impl Actor {
     /// Whether the pipelines of this group are shown.
     pub fn sees(&self, group: &str) -> bool {
         self.rights.in_group(group).is_some()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Actor {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let actor = parts.extensions.get().cloned();
+        actor.ok_or_else(|| {
+            // A mistake of ours, which must not make anybody an admin.
+            let text = "This request was let through without asking who sends it.";
+            Refusal::error(StatusCode::INTERNAL_SERVER_ERROR, text)
+        })
     }
 }
