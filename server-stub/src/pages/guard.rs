@@ -20,7 +20,15 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
         let text = "This form was sent by another site and has had no effect.\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
+    let known = request.headers().get(header::IF_NONE_MATCH).cloned();
     let mut response = next.run(request).await;
+    let tag = response.headers().get(header::ETAG).cloned();
+    if let Some(tag) = tag
+        && response.status() == StatusCode::OK
+        && known.as_ref() == Some(&tag)
+    {
+        response = (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
+    }
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),

@@ -26,6 +26,7 @@ const SHOWN_CONSOLE: u64 = 256 * 1024;
 #[derive(Template)]
 #[template(path = "job.html")]
 struct Page {
+    group: String,
     id: i64,
     pipeline: String,
     label: String,
@@ -81,6 +82,7 @@ pub(super) async fn page(
     let run = run.ok_or_else(|| not_found("such run"))?;
     let row = run::find_stage(&mut connection, run.id, &stage, stage_counter).await?;
     let row = row.ok_or_else(|| not_found("such stage"))?;
+    let group = super::group_of(&mut connection, &run).await?;
     let jobs = view::jobs_of_stage(&mut connection, row.id).await?;
     let found = jobs
         .into_iter()
@@ -103,6 +105,7 @@ pub(super) async fn page(
     let console = read_console(&app, found.row.id).await;
     let console = console.map_err(|error| Refusal::internal("read a console", &error))?;
     let page = Page {
+        group,
         id: found.row.id,
         label: run.label,
         stage: row.name,

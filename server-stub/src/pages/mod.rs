@@ -2,10 +2,13 @@
 //! to date, and load nothing from anywhere else.
 
 mod agents;
+pub(crate) mod assets;
 mod guard;
 mod job;
+pub(crate) mod layout;
 mod lines;
 mod machine;
+pub(crate) mod may;
 mod pipelines;
 mod release;
 #[cfg(test)]
@@ -17,6 +20,7 @@ mod tests;
 
 pub(crate) use guard::{guard, is_from_artifact};
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use askama::Template;
@@ -27,14 +31,15 @@ use axum::routing::{get, post};
 use http::{StatusCode, header};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use sqlx::SqliteConnection;
 
 use crate::App;
 use crate::answer::Refusal;
+use crate::database::DatabaseError;
+use crate::pipelines::store;
+use crate::scheduling::run::Run;
 use crate::scheduling::view::RunView;
 use crate::users::forms;
-
-const STYLE: &str = include_str!("assets/style.css");
-const SCRIPT: &str = include_str!("assets/live.js");
 
 /// The longest form names agents, some hundred of them.
 const MAX_BODY: usize = 64 * 1024;
@@ -48,14 +53,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/", get(home))
         .route("/home", get(home))
         .route("/dashboard", get(home))
-        .route(
-            "/assets/style.css",
-            get(|| asset(STYLE, "text/css; charset=utf-8")),
-        )
-        .route(
-            "/assets/live.js",
-            get(|| asset(SCRIPT, "text/javascript; charset=utf-8")),
-        )
+        .route("/assets/{name}", get(assets::serve))
         .route("/agents", get(agents::page))
         .route("/agents/{uuid}/{action}", post(agents::act))
         .route("/pipelines", get(pipelines::page))
@@ -76,21 +74,23 @@ pub fn router() -> Router<Arc<App>> {
         .layer(axum::middleware::from_fn(guard))
 }
 
-async fn asset(text: &'static str, media_type: &'static str) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, media_type),
-        // Another version of the server has other assets under the same name.
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
-    (headers, text).into_response()
+/// A page. Each of its forms gets the field that shows that it is ours; its tag lets [`guard`] say
+/// that it is still the same.
+pub(crate) fn render(status: StatusCode, template: &impl Template) -> Response {
+    let page = match template.render() {
+        Ok(page) => forms::with_token(page),
+        Err(error) => return Refusal::internal("render a page", &error).into_response(),
+    };
+    let mut hasher = DefaultHasher::new();
+    page.hash(&mut hasher);
+    let tag = format!("W/\"{:016x}\"", hasher.finish());
+    (status, [(header::ETAG, tag)], Html(page)).into_response()
 }
 
-/// A page. Each of its forms gets the field that shows that it is ours.
-pub(crate) fn render(status: StatusCode, template: &impl Template) -> Response {
-    match template.render() {
-        Ok(page) => (status, Html(forms::with_token(page))).into_response(),
-        Err(error) => Refusal::internal("render a page", &error).into_response(),
-    }
+/// The group that decides who may operate a run: that of its pipeline, or what it was if that is gone.
+async fn group_of(connection: &mut SqliteConnection, run: &Run) -> Result<String, DatabaseError> {
+    let pipeline = store::pipeline(connection, &run.pipeline).await?;
+    Ok(pipeline.map_or_else(|| run.definition.pipeline.group.clone(), |one| one.group))
 }
 
 fn not_found(what: &str) -> Refusal {

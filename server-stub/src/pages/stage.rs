@@ -20,6 +20,7 @@ use crate::users::Actor;
 #[derive(Template)]
 #[template(path = "stage.html")]
 struct Page {
+    group: String,
     pipeline: String,
     label: String,
     stage: String,
@@ -86,6 +87,7 @@ async fn show(
     let row = run::find_stage(&mut connection, run.id, stage, *stage_counter).await?;
     let row = row.ok_or_else(|| not_found("such stage"))?;
     let jobs = view::jobs_of_stage(&mut connection, row.id).await?;
+    let group = super::group_of(&mut connection, &run).await?;
     let view = view::of_run(&mut connection, run).await?;
     let run = format!("{}/{}", view.run.pipeline, view.run.counter);
     let locator = format!("{run}/{}/{}", row.name, row.counter);
@@ -105,6 +107,7 @@ async fn show(
         })
         .collect();
     let page = Page {
+        group,
         stages: bars(&view),
         jobs: jobs.iter().map(|job| job_row(job, &locator)).collect(),
         pipeline: view.run.pipeline,

@@ -22,13 +22,14 @@ pub(super) async fn viewed_by<T>(actor: Actor, request: impl Future<Output = T>)
     VIEWER.scope(actor, request).await
 }
 
-/// The name of who looks, if they have logged in by the form and so can log out.
-pub(crate) fn viewer() -> Option<String> {
-    let name = VIEWER.try_with(|actor| {
-        let session = matches!(actor.means, Means::Session { .. });
-        session.then(|| actor.name.clone())
-    });
-    name.ok().flatten()
+/// Asks something about who looks; nothing outside of a request.
+pub(crate) fn viewing<T>(ask: impl FnOnce(&Actor) -> T) -> Option<T> {
+    VIEWER.try_with(ask).ok()
+}
+
+/// Whether they have logged in by the form, and so can log out.
+pub(crate) fn is_session(actor: &Actor) -> bool {
+    matches!(actor.means, Means::Session { .. })
 }
 
 /// Puts the field into every form of a rendered page that changes something, so that none can be

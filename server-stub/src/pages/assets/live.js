@@ -1,98 +1,63 @@
 // Keeps a page up to date. Everything on it works without this file.
 "use strict";
 
-// The part marked data-live is fetched again and put in place of what is shown. A page that answers
-// a form is not where its address says: data-page is.
-const part = document.querySelector("[data-live]");
+// The parts marked data-live are fetched again and what differs is put in place, so that focus, open
+// menus and what was typed stay. A page that answers a form is not where its address says: data-page is.
+const EVERY = 2000;
+const first = document.querySelector("main [data-live]");
+const page = first && (first.dataset.page || location.pathname + location.search);
+let tag = "";
+
 async function refresh() {
   try {
-    if (document.visibilityState === "visible" && !part.contains(document.activeElement)) {
-      const answer = await fetch(part.dataset.page || location.pathname, { headers: { Accept: "text/html" } });
+    if (document.visibilityState === "visible") {
+      const answer = await fetch(page, { headers: tag ? { "If-None-Match": tag } : {} });
+      if (answer.redirected) return location.reload();
       if (answer.ok) {
-        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        const fresh = page.querySelector("[data-live]");
-        if (fresh && fresh.innerHTML !== part.innerHTML) part.replaceChildren(...fresh.childNodes);
-        part.toggleAttribute("data-active", fresh ? fresh.hasAttribute("data-active") : false);
+        tag = answer.headers.get("ETag") || "";
+        const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+        for (const part of document.querySelectorAll("[data-live]")) {
+          const other = fresh.querySelector(`[data-live="${part.dataset.live}"]`);
+          if (other) morph(part, other);
+        }
       }
     }
   } catch { /* The server is away: try again. */ }
-  const done = part.dataset.live === "job" && !part.hasAttribute("data-active");
-  if (!done) setTimeout(refresh, 2000);
+  if (!document.querySelector('[data-live="job"]:not([data-active])')) setTimeout(refresh, EVERY);
 }
-if (part) setTimeout(refresh, 2000);
 
-// The console: asked for from the byte where the page ended, and held by the server until it grows.
-const box = document.getElementById("console");
-const follow = document.getElementById("follow");
-const MOST_LINES = 5000;
-const KINDS = { "##": "agent", "pr": "quiet-line", "pe": "error", "!!": "task", "&2": "error", "?0": "good", "?1": "bad", "^C": "bad", "!x": "task", "x0": "good", "x1": "bad", "j0": "good", "j1": "bad", "ar": "quiet-line", "ae": "error", "ex": "agent" };
+const key = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("id") : null);
 
-function line(text) {
-  const row = document.createElement("div");
-  row.className = "line";
-  const clock = document.createElement("span");
-  clock.className = "clock";
-  row.append(clock);
-  const tagged = /^(..)\|(\d\d:\d\d:\d\d\.\d{3}) ?(.*)$/s.exec(text);
-  if (tagged) {
-    row.className = "line " + (KINDS[tagged[1]] || "");
-    clock.textContent = tagged[2];
-    text = tagged[3];
+// Makes one node like another of the same kind.
+function morph(node, like) {
+  if (node.nodeType !== Node.ELEMENT_NODE) {
+    if (node.data !== like.data) node.data = like.data;
+    return;
   }
-  let style = { bold: false, colour: "" };
-  for (const [index, piece] of text.split(/\x1b\[([0-9;]*)m/).entries()) {
-    if (index % 2 === 1) {
-      for (const code of piece.split(";").map(Number)) {
-        if (code === 0) style = { bold: false, colour: "" };
-        else if (code === 1) style.bold = true;
-        else if (code >= 30 && code <= 37) style.colour = "c" + (code - 30);
-        else if (code >= 90 && code <= 97) style.colour = "c" + (code - 90);
-        else if (code === 39) style.colour = "";
-      }
-      continue;
+  for (const { name, value } of like.attributes) if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+  for (const { name } of [...node.attributes]) {
+    if (!like.hasAttribute(name) && !(name === "open" && node.nodeName === "DETAILS")) node.removeAttribute(name);
+  }
+  let at = node.firstChild;
+  for (const child of [...like.childNodes]) {
+    const id = key(child);
+    if (id !== null) {
+      let same = at;
+      while (same && key(same) !== id) same = same.nextSibling;
+      if (same) while (at !== same) at = drop(at);
     }
-    const clean = piece.replace(/\x1b(\[[0-9;?]*[A-Za-z]?|.)?/g, "").replace(/[\x00-\x08\x0b-\x1f]/g, "");
-    if (!clean) continue;
-    const span = document.createElement("span");
-    span.className = ((style.bold ? "b " : "") + style.colour).trim();
-    span.textContent = clean;
-    row.append(span);
+    if (at && at.nodeName === child.nodeName && key(at) === id) {
+      morph(at, child);
+      at = at.nextSibling;
+    } else node.insertBefore(document.adoptNode(child), at);
   }
-  return row;
+  while (at) at = drop(at);
 }
 
-async function stream() {
-  let offset = Number(box.dataset.offset);
-  let rest = "";
-  let decoder = new TextDecoder();
-  for (;;) {
-    try {
-      const answer = await fetch(`/go/api/journeyman/consoles/${box.dataset.id}?offset=${offset}&wait=15`);
-      if (answer.status === 404) return;
-      if (!answer.ok) throw new Error(answer.statusText);
-      const text = rest + decoder.decode(await answer.arrayBuffer(), { stream: true });
-      const next = Number(answer.headers.get("Journeyman-Console-Length"));
-      const state = answer.headers.get("Journeyman-Job-State");
-      const over = next === offset && (state === "Completed" || state === "Rescheduled");
-      offset = next;
-      const lines = text.split("\n");
-      rest = over ? "" : lines.pop();
-      if (lines.length) {
-        const fresh = lines.slice(-MOST_LINES).filter((one, index, all) => one !== "" || index < all.length - 1 || !over);
-        box.append(...fresh.map(line));
-        while (box.childElementCount > MOST_LINES) box.firstElementChild.remove();
-        if (follow.checked) box.scrollTop = box.scrollHeight;
-      }
-      if (over) return;
-    } catch {
-      await new Promise((resume) => setTimeout(resume, 2000));
-    }
-  }
+function drop(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
 }
-if (box) {
-  box.scrollTop = box.scrollHeight;
-  box.addEventListener("scroll", () => {
-    follow.checked = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-  });
-  stream();
-}
+
+if (first) setTimeout(refresh, EVERY);

@@ -1,0 +1,78 @@
+//! What is around the content of every page: the way to the other pages, and who looks.
+
+use super::may;
+use crate::users::{Role, forms};
+
+/// A page of the navigation.
+struct Section {
+    /// What a page's `here()` answers.
+    key: &'static str,
+    name: &'static str,
+    path: &'static str,
+    /// What one must be everywhere to open it; nothing for those that are cut to what one may see.
+    needs: Option<Role>,
+}
+
+const fn section(
+    key: &'static str,
+    name: &'static str,
+    path: &'static str,
+    needs: Option<Role>,
+) -> Section {
+    Section {
+        key,
+        name,
+        path,
+        needs,
+    }
+}
+
+const SECTIONS: [Section; 6] = [
+    section("pipelines", "Pipelines", "/go/pipelines", None),
+    section("agents", "Agents", "/go/agents", None),
+    section("releases", "Releases", "/go/releases", Some(Role::View)),
+    section(
+        "repositories",
+        "Repositories",
+        "/go/admin/config_repos",
+        Some(Role::Admin),
+    ),
+    section("health", "Health", "/go/health", Some(Role::View)),
+    section("users", "Users", "/go/admin/users", Some(Role::Admin)),
+];
+
+/// A link of the navigation.
+pub(crate) struct Link {
+    pub(crate) name: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) current: bool,
+}
+
+/// The pages that the one who looks may open.
+pub(crate) fn links(here: &str) -> Vec<Link> {
+    SECTIONS
+        .iter()
+        .filter(|section| section.needs.is_none_or(may::everywhere))
+        .map(|section| Link {
+            name: section.name,
+            path: section.path,
+            current: section.key == here,
+        })
+        .collect()
+}
+
+/// Who looks, if there is a login.
+pub(crate) struct Viewer {
+    pub(crate) name: String,
+    pub(crate) can_log_out: bool,
+}
+
+pub(crate) fn viewer() -> Option<Viewer> {
+    let viewer = forms::viewing(|actor| {
+        actor.is_user().then(|| Viewer {
+            name: actor.name.clone(),
+            can_log_out: forms::is_session(actor),
+        })
+    });
+    viewer.flatten()
+}
