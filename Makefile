@@ -50,8 +50,9 @@ release: ## build what is shipped: small, stripped, link-time optimised
 	@.ci/prepare
 	@cargo build --workspace --bins --locked --profile dist
 
-bench: release ## measure the figures of the README with the shipped programs
-	@target/dist/figures
+bench: release ## measure the figures of the README with the shipped programs (ONLY=one of them)
+	@.ci/prepare bench
+	@target/dist/figures $(ONLY)
 
 clean: ## remove everything that was built
 	@cargo clean

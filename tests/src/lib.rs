@@ -23,6 +23,7 @@ pub mod fake_server;
 #[cfg(target_arch = "x86_64")]
 pub mod faults;
 pub mod gate;
+pub mod load;
 pub mod package;
 pub mod patience;
 pub mod processes;

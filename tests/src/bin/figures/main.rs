@@ -1,7 +1,8 @@
 //! Measures the figures of the README with the real programs and prints medians.
 //!
 //! `make bench` runs it with what is shipped (profile `dist`). An argument picks one figure by its
-//! name.
+//! name; those of the server take a part of it (`agents`, `jobs`, `console`, `artifacts`, `dashboard`) as
+//! a second one, and for how many seconds to measure as a third.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@ mod jobs;
 mod latency;
 mod masking;
 mod memory;
+mod server;
 mod start;
 mod upgrade;
 mod upload;
@@ -38,6 +40,7 @@ const FIGURES: &[(&str, Figure)] = &[
     ("masking", masking::figure),
     ("upload", upload::figure),
     ("upgrade", upgrade::figure),
+    ("server", server::figure),
 ];
 
 #[expect(clippy::print_stdout, reason = "the output of this program")]
