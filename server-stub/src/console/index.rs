@@ -2,6 +2,8 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
+use super::sections::{HEAD, Section, Sections};
+
 /// Bytes between two marks: at most this much is read twice to find a line.
 const MARK_EVERY: u64 = 64 * 1024;
 
@@ -13,6 +15,20 @@ pub(super) struct LineIndex {
     lines: u64,
     /// Line and the byte it begins at, both growing.
     marks: Vec<(u64, u64)>,
+    /// The line whose end has not been seen yet: where it begins, and its first bytes.
+    begin: u64,
+    head: Vec<u8>,
+    sections: Sections,
+}
+
+/// What there is of a console.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// Lines that are whole.
+    pub lines: u64,
+    /// Whether bytes follow that do not end in a line feed yet.
+    pub has_rest: bool,
+    pub sections: Vec<Section>,
 }
 
 impl LineIndex {
@@ -32,6 +48,16 @@ impl LineIndex {
         skip_lines(file, offset, line - marked)
     }
 
+    /// What there is by now.
+    pub(super) fn outline(&mut self, file: &File) -> io::Result<Outline> {
+        self.extend(file)?;
+        Ok(Outline {
+            lines: self.lines,
+            has_rest: self.begin < self.scanned,
+            sections: self.sections.list().to_vec(),
+        })
+    }
+
     /// Looks at what came since the last time.
     fn extend(&mut self, file: &File) -> io::Result<()> {
         let mut buffer = vec![0; 64 * 1024];
@@ -40,17 +66,31 @@ impl LineIndex {
             if read == 0 {
                 return Ok(());
             }
-            for (at, byte) in buffer[..read].iter().enumerate() {
-                if *byte == b'\n' {
-                    self.lines += 1;
-                    let begin = self.scanned + at as u64 + 1;
-                    let last = self.marks.last().map_or(0, |(_, offset)| *offset);
-                    if begin - last >= MARK_EVERY {
-                        self.marks.push((self.lines, begin));
-                    }
-                }
+            let mut rest = &buffer[..read];
+            while let Some(at) = memchr::memchr(b'\n', rest) {
+                self.look_at(&rest[..at]);
+                rest = &rest[at + 1..];
+                self.scanned += 1;
+                self.end_line();
             }
-            self.scanned += read as u64;
+            self.look_at(rest);
+        }
+    }
+
+    fn look_at(&mut self, part: &[u8]) {
+        let wanted = (HEAD - self.head.len()).min(part.len());
+        self.head.extend_from_slice(&part[..wanted]);
+        self.scanned += part.len() as u64;
+    }
+
+    fn end_line(&mut self) {
+        self.sections.line(self.lines, self.begin, &self.head);
+        self.lines += 1;
+        self.begin = self.scanned;
+        self.head.clear();
+        let last = self.marks.last().map_or(0, |(_, offset)| *offset);
+        if self.begin - last >= MARK_EVERY {
+            self.marks.push((self.lines, self.begin));
         }
     }
 }
@@ -62,12 +102,12 @@ fn skip_lines(file: &File, mut offset: u64, mut lines: u64) -> io::Result<u64> {
         if read == 0 {
             break;
         }
-        for (at, byte) in buffer[..read].iter().enumerate() {
-            if *byte == b'\n' {
-                lines -= 1;
-                if lines == 0 {
-                    return Ok(offset + at as u64 + 1);
-                }
+        let mut from = 0;
+        while let Some(at) = memchr::memchr(b'\n', &buffer[from..read]) {
+            from += at + 1;
+            lines -= 1;
+            if lines == 0 {
+                return Ok(offset + from as u64);
             }
         }
         offset += read as u64;
@@ -108,5 +148,15 @@ mod tests {
             );
         }
         assert!(index.marks.len() > 2);
+        let outline = index.outline(&file).unwrap();
+        assert_eq!((outline.lines, outline.has_rest), (4000, false));
+        file.write_all(b"!!|00:00:00.000 and a be").unwrap();
+        let outline = index.outline(&file).unwrap();
+        assert_eq!((outline.lines, outline.has_rest), (4000, true));
+        file.write_all(b"ginning\n").unwrap();
+        let outline = index.outline(&file).unwrap();
+        assert_eq!((outline.lines, outline.has_rest), (4001, false));
+        let section = &outline.sections[0];
+        assert_eq!((section.first, section.offset), (4000, length));
     }
 }

@@ -3,10 +3,15 @@
 mod follow;
 mod http;
 mod index;
+mod read;
+mod sections;
 mod store;
 
 pub use follow::Follower;
 pub use http::{get, put};
+pub use index::Outline;
+pub use read::{Found, ShownLine};
+pub use sections::{Outcome, Section, SectionKind};
 pub use store::{AppendError, Console, Consoles};
 
 /// The names of the file among a job's files, as segments.

@@ -14,7 +14,10 @@ use tokio::{
     io::AsyncWriteExt as _,
 };
 
-use super::{follow::Follower, index::LineIndex};
+use super::{
+    follow::Follower,
+    index::{LineIndex, Outline},
+};
 use crate::app::Signal;
 
 /// How many consoles' indexes are kept when nobody uses them.
@@ -186,11 +189,29 @@ impl Console {
     ///
     /// The file is there and cannot be read.
     pub async fn offset_of_line(self: Arc<Self>, line: u64) -> io::Result<u64> {
+        self.look(move |index, file| index.offset_of(file, line))
+            .await
+    }
+
+    /// How many lines there are, and what they are about.
+    ///
+    /// # Errors
+    ///
+    /// The file is there and cannot be read.
+    pub async fn outline(self: Arc<Self>) -> io::Result<Outline> {
+        self.look(LineIndex::outline).await
+    }
+
+    /// Runs with the index and the file where that may block; without a file there is nothing.
+    pub(super) async fn look<T: Default + Send + 'static>(
+        self: Arc<Self>,
+        look: impl FnOnce(&mut LineIndex, &std::fs::File) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let blocking = move || {
             let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
             match std::fs::File::open(&self.path) {
-                Ok(file) => index.offset_of(&file, line),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+                Ok(file) => look(&mut index, &file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
                 Err(error) => Err(error),
             }
         };
