@@ -40,6 +40,7 @@ pub mod scheduling;
 pub mod serve;
 pub mod space;
 pub mod start;
+pub mod test_results;
 pub mod trust;
 pub mod users;
 pub mod version;
