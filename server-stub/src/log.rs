@@ -4,16 +4,19 @@ use std::io::{self, Write};
 
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-/// Starts logging. `RUST_LOG` chooses what is logged (default `info`).
-pub fn start() {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    // A second start, as in tests, changes nothing.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+use crate::configuration::{LogFormat, Settings};
+
+/// Starts logging.
+pub fn start(settings: &Settings) {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&settings.log))
         .with_ansi(false)
-        .with_writer(OneLine)
-        .try_init();
+        .with_writer(OneLine);
+    // A second start, as in tests, changes nothing.
+    let _ = match settings.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
 }
 
 /// Escapes control characters, so that what an agent calls itself cannot forge a line of the log or

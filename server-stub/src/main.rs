@@ -2,27 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use journeyman_server::{cli, configuration::ServeArguments, serve};
-
-/// A GoCD-compatible job server.
-#[derive(Parser)]
-#[command(name = "journeyman-server", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(clap::Subcommand)]
-enum Command {
-    /// Run the server until SIGTERM or Ctrl-C.
-    Serve(Box<ServeArguments>),
-    #[command(flatten)]
-    ForPeople(cli::Command),
-}
+use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
+use journeyman_server::{cli, serve};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    // Settings read the environment themselves, but the help is to name their variables.
+    let matches = match cli::for_parsing(cli::Arguments::command()).try_get_matches() {
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            cli::Arguments::command().get_matches()
+        }
+        outcome => outcome.unwrap_or_else(|error| error.exit()),
+    };
+    let arguments = cli::Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -33,8 +24,5 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match arguments.command {
-        Command::Serve(arguments) => runtime.block_on(serve::main(*arguments)),
-        Command::ForPeople(command) => runtime.block_on(cli::run(command)),
-    }
+    runtime.block_on(cli::run(arguments, &matches))
 }

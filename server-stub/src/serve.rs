@@ -1,7 +1,8 @@
 //! `journeyman-server serve`: from flags to a running server and back.
 
-use std::{fs, io, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{io, process::ExitCode, sync::Arc};
 
+use clap::ArgMatches;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -9,40 +10,40 @@ use crate::{
     answer::Chain,
     clock::SystemClock,
     configuration::{
-        Configuration, DEFAULT_HTTP_PORT, DEFAULT_HTTPS_PORT, Paths, Port, ServeArguments,
+        DEFAULT_HTTP_PORT, DEFAULT_HTTPS_PORT, Effective, Paths, Port, Problem, effective,
     },
     log,
     start::{self, Running, Start, StartError},
     users::{FIRST_ADMIN, Login},
 };
 
+/// The exit code for settings that are wrong, as clap's for flags.
+const WRONG_SETTINGS: u8 = 2;
+
 /// Why `serve` ended with an error.
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
-    #[error("cannot read the auto-register key from {}", path.display())]
-    KeyFile {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the auto-register key is empty: give one, or leave it out to keep the stored one")]
-    EmptyKey,
-    #[error("cannot read the first admin's password from {}", path.display())]
-    AdminPasswordFile {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error("{0}")]
+    Setting(Problem),
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
     #[error(transparent)]
     Start(#[from] StartError),
 }
 
-/// Runs the server until SIGTERM or Ctrl-C.
-pub async fn main(arguments: ServeArguments) -> ExitCode {
-    log::start();
-    match serve(arguments).await {
+/// Runs the server until SIGTERM or Ctrl-C, with settings from flags, environment and file.
+pub async fn main(flags: &ArgMatches) -> ExitCode {
+    let effective = match effective(flags, |name| std::env::var_os(name)) {
+        Ok(effective) => effective,
+        Err(problems) => {
+            problems
+                .iter()
+                .for_each(|problem| complain(&problem.to_string()));
+            return ExitCode::from(WRONG_SETTINGS);
+        }
+    };
+    log::start(&effective.settings);
+    match serve(&effective).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&Chain(&error).to_string());
@@ -57,15 +58,19 @@ pub fn complain(message: &str) {
     eprintln!("journeyman-server: {message}");
 }
 
-async fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
+async fn serve(effective: &Effective) -> Result<(), ServeError> {
     let mut stop = Stop::new().map_err(ServeError::Signals)?;
+    let settings = &effective.settings;
+    let key = effective.auto_register_key();
     let given = Start {
-        configuration: Configuration::from_arguments(&arguments),
-        http_port: Port::from_flag(arguments.http_port, DEFAULT_HTTP_PORT),
-        https_port: Port::from_flag(arguments.https_port, DEFAULT_HTTPS_PORT),
-        auto_register_key: auto_register_key(&arguments)?,
-        login: login(&arguments)?,
-        paths: Paths::new(arguments.data, arguments.releases),
+        configuration: effective.configuration().map_err(ServeError::Setting)?,
+        http_port: Port::from_flag(settings.http_port, DEFAULT_HTTP_PORT),
+        https_port: Port::from_flag(settings.https_port, DEFAULT_HTTPS_PORT),
+        auto_register_key: key
+            .map_err(ServeError::Setting)?
+            .map(|key| SecretString::from(key.expose_secret().trim())),
+        login: login(effective)?,
+        paths: Paths::from_settings(settings),
         clock: Arc::new(SystemClock),
     };
     let running = start::start(given).await?;
@@ -79,46 +84,13 @@ async fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn auto_register_key(arguments: &ServeArguments) -> Result<Option<SecretString>, ServeError> {
-    let key = match (
-        &arguments.auto_register_key,
-        &arguments.auto_register_key_file,
-    ) {
-        (Some(key), _) => Some(key.expose_secret().trim().to_owned()),
-        (None, Some(path)) => {
-            let text = fs::read_to_string(path).map_err(|source| ServeError::KeyFile {
-                path: path.clone(),
-                source,
-            })?;
-            Some(text.trim().to_owned())
-        }
-        (None, None) => None,
-    };
-    match key {
-        Some(key) if key.is_empty() => Err(ServeError::EmptyKey),
-        key => Ok(key.map(SecretString::from)),
-    }
-}
-
-fn login(arguments: &ServeArguments) -> Result<Login, ServeError> {
-    if arguments.no_login {
+fn login(effective: &Effective) -> Result<Login, ServeError> {
+    if effective.settings.no_login {
         return Ok(Login::Off);
     }
-    let admin_password = match &arguments.admin_password_file {
-        Some(path) => {
-            let text =
-                fs::read_to_string(path).map_err(|source| ServeError::AdminPasswordFile {
-                    path: path.clone(),
-                    source,
-                })?;
-            Some(text)
-        }
-        None => std::env::var("JOURNEYMAN_ADMIN_PASSWORD").ok(),
-    };
     Ok(Login::On {
-        admin_password: admin_password
-            .map(|text| SecretString::from(text.trim_end_matches(['\r', '\n']))),
-        password_file: arguments.password_file.clone(),
+        admin_password: effective.admin_password().map_err(ServeError::Setting)?,
+        password_file: effective.settings.password_file.clone(),
     })
 }
 

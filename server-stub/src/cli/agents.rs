@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Client, ClientError, Server, output};
 
 #[derive(Args, Debug)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     server: Server,
     #[command(subcommand)]

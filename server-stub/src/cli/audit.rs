@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Client, ClientError, Server, output};
 
 #[derive(Args, Debug)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     server: Server,
     /// Changes to show, the newest first.

@@ -16,7 +16,7 @@ use crate::pipelines::reader::{self, Home, Problem, Reading, Source, links};
 use crate::pipelines::yaml::MAX_FILE_BYTES;
 
 #[derive(Args, Debug)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Files, and folders that are searched for *.gocd.yaml and *.gocd.yml. All of them together are
     /// checked as one repository.
     #[arg(required = true, value_name = "FILE")]

@@ -15,7 +15,7 @@ use crate::pipelines::cipher::{Cipher, KeyError};
 const MAX_VALUE: u64 = 128 * 1024;
 
 #[derive(Args, Debug)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The data folder of the server that is to decrypt the value.
     #[arg(
         long,

@@ -1,5 +1,5 @@
-//! The subcommands besides `serve`: those that speak to a running server do it over its REST API,
-//! `check` and `encrypt` need none.
+//! The command line. Subcommands that speak to a running server do it over its REST API; `serve`,
+//! `config`, `check` and `encrypt` need none.
 //!
 //! What was asked for goes to standard output, everything else to standard error. Exit codes:
 //! 0 done (for `pipelines trigger --follow`: passed), 1 the run did not pass or files are not good,
@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 mod check;
 mod client;
+mod config;
 mod encrypt;
 mod follow;
 mod output;
@@ -20,17 +21,30 @@ mod users;
 
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{ArgMatches, Args, Parser, Subcommand};
 
+use crate::{configuration, serve};
 use client::{Client, ClientError};
 pub(crate) use output::{duration, size};
 
 /// Something went wrong, as opposed to: the run failed.
 const ERROR: u8 = 2;
 
-/// Subcommands besides `serve`.
+/// A GoCD-compatible job server.
+#[derive(Parser, Debug)]
+#[command(name = "journeyman-server", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// All subcommands.
 #[derive(Subcommand, Debug)]
-pub enum Command {
+enum Command {
+    /// Run the server until SIGTERM or Ctrl-C.
+    Serve(Box<configuration::Settings>),
+    /// Check the server's settings, or show them with where each comes from.
+    Config(config::Arguments),
     /// List agents, let them work, or take them out of work.
     Agents(agents::Arguments),
     /// Git repositories whose *.gocd.yaml files define the pipelines.
@@ -77,9 +91,19 @@ pub struct Server {
     json: bool,
 }
 
-/// Runs a subcommand to its end.
-pub async fn run(command: Command) -> ExitCode {
-    let outcome = match command {
+/// The command as its arguments are parsed: the environment variables of settings are not clap's.
+pub fn for_parsing(command: clap::Command) -> clap::Command {
+    command
+        .mut_subcommand("serve", configuration::without_environment)
+        .mut_subcommand("config", config::for_parsing)
+}
+
+/// Runs a subcommand to its end. `matches` is what the arguments were made of.
+pub async fn run(arguments: Arguments, matches: &ArgMatches) -> ExitCode {
+    let of_subcommand = matches.subcommand().map_or(matches, |(_, matches)| matches);
+    let outcome = match arguments.command {
+        Command::Serve(_) => return serve::main(of_subcommand).await,
+        Command::Config(arguments) => Ok(config::run(&arguments, of_subcommand)),
         Command::Agents(arguments) => agents::run(arguments).await,
         Command::Repos(arguments) => repos::run(arguments).await,
         Command::Pipelines(arguments) => pipelines::run(arguments).await,

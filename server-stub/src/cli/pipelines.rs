@@ -10,7 +10,7 @@ use super::{Client, ClientError, Server, follow, output};
 use crate::api::{PipelineSummary, RunSummary};
 
 #[derive(Args, Debug)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     server: Server,
     #[command(subcommand)]

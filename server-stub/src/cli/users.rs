@@ -11,7 +11,7 @@ use super::{Client, ClientError, Server, output, secret};
 use crate::users::Grant;
 
 #[derive(Args, Debug)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     server: Server,
     #[command(subcommand)]
