@@ -43,6 +43,5 @@ pub mod start;
 pub mod test_results;
 pub mod trust;
 pub mod users;
-pub mod version;
 
 pub use app::App;

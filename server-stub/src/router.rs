@@ -8,7 +8,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::{
     App, api, artifacts, body_limit::refuse_large_bodies, pages, registration, releases, remoting,
-    users, version,
+    users,
 };
 
 /// Names the server to those who know it; nothing else tells it from a GoCD server.
@@ -19,7 +19,6 @@ pub fn router(app: Arc<App>) -> Router {
     // Files are sent as they are: whoever asks for one wants to know its length.
     let texts = Router::new()
         .merge(remoting::router())
-        .merge(version::router())
         .merge(api::router())
         .merge(pages::router())
         .merge(users::login::router())

@@ -7,11 +7,10 @@ use axum::extract::{Path, RawQuery};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::StatusCode;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::call::{Call as Versioned, invalid, links, not_found};
+use super::call::{Call as Versioned, invalid, links, not_found, time};
 use crate::App;
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
@@ -205,9 +204,4 @@ fn show(root: &str, token: &AccessToken) -> Value {
         "last_used_at": token.last_used_at.map(time),
         "revoked_because_user_deleted": token.user_removed,
     })
-}
-
-fn time(milliseconds: i64) -> String {
-    let time = Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH);
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::call::{Call as Versioned, invalid, not_found};
-use super::releases;
+use super::{agent_history, releases};
 use crate::App;
 use crate::agents::{self, AdminError, Agent, Change, ConfigState, ListChange};
 use crate::answer::Refusal;
+use crate::pipelines::definition::Environment;
 use crate::pipelines::store;
 use crate::releases::progress::{self, MachineView};
 use crate::users::audit;
@@ -30,15 +31,17 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route(ROOT, get(list).patch(change_many).delete(delete_many))
         .route("/api/agents/{uuid}", get(one).patch(change).delete(delete))
         .route("/api/agents/{uuid}/kill_running_tasks", post(kill))
+        .merge(agent_history::router())
 }
 
 async fn list(call: Call) -> Result<Response, Refusal> {
     let mut connection = call.reader().await?;
     let agents = agents::list(&mut connection).await?;
+    let environments = store::environments(&mut connection).await?;
     let machines = progress::machines(&mut connection, call.app.now_ms()).await?;
     let shown: Vec<Value> = agents
         .iter()
-        .map(|agent| show(&call, agent, machines.get(&agent.uuid)))
+        .map(|agent| show(&call, agent, &environments, machines.get(&agent.uuid)))
         .collect();
     Ok(call.answer(&json!({
         "_links": call.links(ROOT, "agents", None),
@@ -51,7 +54,9 @@ async fn one(call: Call, Path(uuid): Path<String>) -> Result<Response, Refusal> 
     let agent = agents::find(&mut connection, &uuid).await?;
     let agent = agent.ok_or_else(|| not_found("Agent", "uuid", &uuid))?;
     let machine = progress::machine(&mut connection, &agent, call.app.now_ms()).await?;
-    Ok(call.answer(&show(&call, &agent, machine.as_ref())))
+    let environments = store::environments(&mut connection).await?;
+    let shown = show(&call, &agent, &environments, machine.as_ref());
+    Ok(call.answer(&shown))
 }
 
 async fn change(call: Call, Path(uuid): Path<String>, body: Body) -> Result<Response, Refusal> {
@@ -120,7 +125,12 @@ async fn kill(call: Call, Path(uuid): Path<String>, _: Body) -> Result<Response,
 }
 
 /// An agent in GoCD's form, and as `journeyman` what its machine says of releases.
-fn show(call: &Call, agent: &Agent, machine: Option<&MachineView>) -> Value {
+fn show(
+    call: &Call,
+    agent: &Agent,
+    defined: &[Environment],
+    machine: Option<&MachineView>,
+) -> Value {
     let base = &call.base;
     let silent = matches!(
         agent.runtime_status,
@@ -134,11 +144,6 @@ fn show(call: &Call, agent: &Agent, machine: Option<&MachineView>) -> Value {
         RuntimeStatus::Missing => ("Missing", "Unknown"),
         RuntimeStatus::Unknown => ("Unknown", "Unknown"),
     };
-    let environments: Vec<Value> = agent
-        .environments
-        .iter()
-        .map(|name| json!({ "name": name, "origin": { "type": "gocd" } }))
-        .collect();
     let mut shown = json!({
         "_links": call.links(&format!("{ROOT}/{}", agent.uuid), "agents", Some(FIND)),
         "uuid": agent.uuid,
@@ -150,10 +155,12 @@ fn show(call: &Call, agent: &Agent, machine: Option<&MachineView>) -> Value {
         "agent_state": agent_state,
         "agent_version": agent.agent_version,
         "agent_bootstrapper_version": agent.bootstrapper_version,
-        "environments": environments,
+        "environments": environments(call, agent, defined),
         "build_state": build_state,
         "free_space": match agent.usable_space {
             Some(space) if !silent => json!(space),
+            // Then a number, always.
+            _ if call.version() <= 4 => json!(0),
             _ => json!("unknown"),
         },
     });
@@ -184,6 +191,30 @@ fn show(call: &Call, agent: &Agent, machine: Option<&MachineView>) -> Value {
         shown["journeyman"] = releases::show_machine(machine);
     }
     shown
+}
+
+/// The environments that an admin has put the agent into, and those that files put it into.
+/// Versions before 5 have their names only.
+fn environments(call: &Call, agent: &Agent, defined: &[Environment]) -> Vec<Value> {
+    let is_put = |name: &str| {
+        let mut put = agent.environments.iter();
+        put.any(|one| one.eq_ignore_ascii_case(name))
+    };
+    let by_file = defined
+        .iter()
+        .filter(|one| one.agents.contains(&agent.uuid));
+    let by_file = by_file.filter(|one| !is_put(&one.name));
+    let by_file = by_file.map(|one| (&one.name, "config-repo", "/api/admin/config_repos"));
+    let put = agent.environments.iter();
+    let put = put.map(|name| (name, "gocd", "/admin/environments"));
+    let show = |(name, origin, place)| {
+        if call.version() <= 4 {
+            return json!(name);
+        }
+        let links = call.links(place, "agents", None);
+        json!({ "name": name, "origin": { "type": origin, "_links": links } })
+    };
+    put.chain(by_file).map(show).collect()
 }
 
 fn nothing_to_change() -> Refusal {

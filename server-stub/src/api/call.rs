@@ -12,6 +12,7 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
 use md5::{Digest as _, Md5};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -63,6 +64,11 @@ impl<const NEWEST: u32> Call<NEWEST> {
     pub(super) async fn reader(&self) -> Result<PoolConnection<Sqlite>, Refusal> {
         let acquired = self.app.database.readers().acquire().await;
         acquired.map_err(|error| DatabaseError::from(error).into())
+    }
+
+    /// The version of the answer.
+    pub(super) fn version(&self) -> u32 {
+        self.version
     }
 
     /// 200 with a document.
@@ -230,6 +236,12 @@ pub(super) fn links(own: &str, topic: &str, find: Option<&str>) -> Value {
         links["find"] = json!({ "href": find });
     }
     links
+}
+
+/// A time in those documents that have no milliseconds.
+pub(super) fn time(milliseconds: i64) -> String {
+    let time = Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH);
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// A counter out of a path.

@@ -4,168 +4,168 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::reply;
+use super::body::Body;
+use super::call::{Call as Versioned, invalid, not_found, time};
+use super::definitions;
 use crate::App;
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::pipelines::repositories::{self, ConfigRepo, RepositoryError};
 use crate::pipelines::{location, store};
 
-const VERSION: u32 = 4;
+type Call = Versioned<4>;
+
+const ROOT: &str = "/api/admin/config_repos";
+const FIND: &str = "/api/admin/config_repos/:id";
 
 /// The only plugin whose files are read.
-const PLUGIN: &str = "yaml.config.plugin";
+pub(super) const PLUGIN: &str = "yaml.config.plugin";
 
 /// How long `trigger_update` waits for the outcome before it answers; it goes on after that.
 const GLANCE: Duration = Duration::from_secs(20);
 
 pub(super) fn router() -> Router<Arc<App>> {
-    let root = "/api/admin/config_repos";
     Router::new()
-        .route(root, get(list).post(create))
-        .route(&format!("{root}/{{id}}"), get(one).delete(delete))
-        .route(&format!("{root}/{{id}}/status"), get(status))
-        .route(&format!("{root}/{{id}}/definitions"), get(definitions))
-        .route(&format!("{root}/{{id}}/trigger_update"), post(update))
+        .route(ROOT, get(list).post(create))
+        .route(
+            &format!("{ROOT}/{{id}}"),
+            get(one).put(change).delete(delete),
+        )
+        .route(&format!("{ROOT}/{{id}}/status"), get(status))
+        .route(&format!("{ROOT}/{{id}}/definitions"), get(definitions))
+        .route(&format!("{ROOT}/{{id}}/trigger_update"), post(update))
 }
 
-async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let base = reply::base(&app, &headers);
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
+async fn list(call: Call) -> Result<Response, Refusal> {
+    let mut connection = call.reader().await?;
     let repos = repositories::list(&mut connection).await?;
-    let shown: Vec<Value> = repos.iter().map(|repo| show(repo, &base)).collect();
-    let own = format!("{base}/api/admin/config_repos");
-    let body = json!({
-        "_links": reply::links(&own, "config-repos", Some(&format!("{own}/:id"))),
-        "_embedded": { "config_repos": shown },
-    });
-    Ok(reply::document(StatusCode::OK, version, &body))
-}
-
-async fn find(app: &App, id: &str) -> Result<ConfigRepo, Refusal> {
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
-    let repo = repositories::find(&mut connection, id).await?;
-    repo.ok_or_else(|| reply::not_found("Config repo", "id", id))
-}
-
-async fn one(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let repo = find(&app, &id).await?;
-    let body = show(&repo, &reply::base(&app, &headers));
-    Ok(reply::document(StatusCode::OK, version, &body))
-}
-
-async fn create(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let body = reply::body(&headers, &body)?.unwrap_or_default();
-    let invalid = |text: &str| Refusal::message(StatusCode::UNPROCESSABLE_ENTITY, text);
-    let text = |value: &Value, name: &str| {
-        let found = value.get(name).and_then(Value::as_str);
-        found.filter(|text| !text.is_empty()).map(ToOwned::to_owned)
-    };
-    let id =
-        text(&body, "id").ok_or_else(|| invalid("The configuration repository needs an 'id'."))?;
-    if body.get("plugin_id").is_some_and(|plugin| plugin != PLUGIN) {
-        return Err(invalid("Only 'yaml.config.plugin' is supported."));
+    let mut shown = Vec::new();
+    for repo in &repos {
+        shown.push(show(&call, repo).await?);
     }
-    let configured = body.get("configuration").and_then(Value::as_array);
-    if configured.is_some_and(|items| !items.is_empty()) {
+    let answer = call.answer(&json!({
+        "_links": call.links(ROOT, "config-repos", Some(FIND)),
+        "_embedded": { "config_repos": shown },
+    }));
+    let tags: Vec<Value> = repos.iter().map(tag).collect();
+    Ok(call.tagged(&tags, answer))
+}
+
+async fn find(call: &Call, id: &str) -> Result<ConfigRepo, Refusal> {
+    let mut connection = call.reader().await?;
+    let repo = repositories::find(&mut connection, id).await?;
+    repo.ok_or_else(|| not_found("Config repo", "id", id))
+}
+
+/// What of a repository an admin sets: its tag is another one when that changes.
+fn tag(repo: &ConfigRepo) -> Value {
+    json!([repo.id, repo.url, repo.branch])
+}
+
+async fn answer(call: &Call, id: &str) -> Result<Response, Refusal> {
+    let repo = find(call, id).await?;
+    let answer = call.answer(&show(call, &repo).await?);
+    Ok(call.tagged(&tag(&repo), answer))
+}
+
+async fn one(call: Call, Path(id): Path<String>) -> Result<Response, Refusal> {
+    answer(&call, &id).await
+}
+
+async fn create(call: Call, body: Body) -> Result<Response, Refusal> {
+    let id = body.required("id")?;
+    let (url, branch) = material(&call.app, &body)?;
+    repositories::add(&call.app, id, &url, &branch)
+        .await
+        .map_err(refusal)?;
+    look(&call.app, id).await?;
+    answer(&call, id).await
+}
+
+async fn change(call: Call, Path(id): Path<String>, body: Body) -> Result<Response, Refusal> {
+    let repo = find(&call, &id).await?;
+    call.must_match(&format!("the config repo '{id}'"), &tag(&repo))?;
+    if body.text("id")?.is_some_and(|named| named != id) {
+        return Err(invalid("A config repo cannot be given another id."));
+    }
+    let (url, branch) = material(&call.app, &body)?;
+    repositories::change(&call.app, &id, &url, &branch)
+        .await
+        .map_err(refusal)?;
+    look(&call.app, &id).await?;
+    answer(&call, &id).await
+}
+
+/// Address and branch out of a document.
+fn material(app: &App, body: &Body) -> Result<(String, String), Refusal> {
+    if body.text("plugin_id")?.is_some_and(|one| one != PLUGIN) {
+        return Err(invalid(format!("Only '{PLUGIN}' is supported.")));
+    }
+    if !body.list("configuration")?.is_empty() {
         return Err(invalid(
-            "A 'configuration' of the plugin is not supported yet.",
+            "A 'configuration' of the plugin is not supported: files are found by GoCD's default \
+             patterns.",
         ));
     }
-    let material = body.get("material").cloned().unwrap_or_default();
-    if material.get("type").is_some_and(|kind| kind != "git") {
+    let material = body.object("material")?;
+    if material.text("type")?.is_some_and(|kind| kind != "git") {
         return Err(invalid("Only materials of type 'git' are supported."));
     }
-    let attributes = material.get("attributes").cloned().unwrap_or_default();
-    let url = text(&attributes, "url").ok_or_else(|| invalid("The material needs a 'url'."))?;
-    let branch = text(&attributes, "branch").unwrap_or_else(|| "master".to_owned());
-    if text(&attributes, "encrypted_password").is_some() {
-        return Err(invalid(
-            "An 'encrypted_password' is not supported yet; send 'password'.",
-        ));
-    }
-    let password = text(&attributes, "password");
-    let url = match text(&attributes, "username") {
-        Some(user) => location::with_credentials(&url, &user, password.as_deref())
+    let attributes = material.object("attributes")?;
+    let url = attributes.required("url")?.to_owned();
+    let branch = attributes.text("branch")?.filter(|text| !text.is_empty());
+    let branch = branch.unwrap_or("master").to_owned();
+    let encrypted = attributes.text("encrypted_password")?;
+    let password = match attributes.text("password")? {
+        Some(_) if encrypted.is_some() => {
+            return Err(invalid(
+                "Only one of 'password' and 'encrypted_password' may be there.",
+            ));
+        }
+        Some(password) => Some(password.to_owned()),
+        None => {
+            let decrypted = encrypted.map(|text| app.cipher.decrypt(text)).transpose();
+            decrypted.map_err(|error| invalid(format!("'encrypted_password': {error}.")))?
+        }
+    };
+    let user = attributes.text("username")?.filter(|text| !text.is_empty());
+    let url = match user {
+        Some(user) => location::with_credentials(&url, user, password.as_deref())
             .ok_or_else(|| invalid("The 'url' cannot take a user name."))?,
         None => url,
     };
-    repositories::add(&app, &id, &url, &branch)
+    Ok((url, branch))
+}
+
+async fn delete(call: Call, Path(id): Path<String>) -> Result<Response, Refusal> {
+    repositories::remove(&call.app, &id)
         .await
         .map_err(refusal)?;
-    look(&app, &id).await?;
-    let repo = find(&app, &id).await?;
-    let body = show(&repo, &reply::base(&app, &headers));
-    Ok(reply::document(StatusCode::OK, version, &body))
+    Ok(call.message(format!("The config repo '{id}' was deleted successfully.")))
 }
 
-async fn delete(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    repositories::remove(&app, &id).await.map_err(refusal)?;
-    let text = format!("The config repo '{id}' was deleted successfully.");
-    Ok(reply::message(StatusCode::OK, version, text))
+async fn is_busy(app: &App, id: &str) -> Result<bool, Refusal> {
+    match repositories::take_turn(app, id).await {
+        Ok(_) => Ok(false),
+        Err(RepositoryError::Busy { .. }) => Ok(true),
+        Err(error) => Err(refusal(error)),
+    }
 }
 
-async fn status(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let busy = match repositories::take_turn(&app, &id).await {
-        Ok(_) => false,
-        Err(RepositoryError::Busy { .. }) => true,
-        Err(error) => return Err(refusal(error)),
-    };
-    let body = json!({ "in_progress": busy });
-    Ok(reply::document(StatusCode::OK, version, &body))
+async fn status(call: Call, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let busy = is_busy(&call.app, &id).await?;
+    Ok(call.answer(&json!({ "in_progress": busy })))
 }
 
-async fn definitions(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    find(&app, &id).await?;
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
+async fn definitions(call: Call, Path(id): Path<String>) -> Result<Response, Refusal> {
+    find(&call, &id).await?;
+    let mut connection = call.reader().await?;
     let mut groups: Vec<Value> = Vec::new();
     for stored in store::pipelines(&mut connection).await? {
         if stored.repository != id {
@@ -189,20 +189,12 @@ async fn definitions(
             .await
             .map_err(DatabaseError::from)?;
     let environments: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
-    let body = json!({ "environments": environments, "groups": groups });
-    Ok(reply::document(StatusCode::OK, version, &body))
+    Ok(call.answer(&json!({ "environments": environments, "groups": groups })))
 }
 
-async fn update(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    reply::body(&headers, &body)?;
-    look(&app, &id).await?;
-    Ok(reply::message(StatusCode::CREATED, version, "OK"))
+async fn update(call: Call, Path(id): Path<String>, _: Body) -> Result<Response, Refusal> {
+    look(&call.app, &id).await?;
+    Ok(call.message_with(StatusCode::CREATED, "OK"))
 }
 
 /// Looks at a repository, in a task that goes on when the caller goes away or when it takes long.
@@ -221,34 +213,37 @@ async fn look(app: &Arc<App>, id: &str) -> Result<(), Refusal> {
     }
 }
 
-fn show(repo: &ConfigRepo, base: &str) -> Value {
-    let root = format!("{base}/api/admin/config_repos");
-    let own = format!("{root}/{}", repo.id);
-    let user = location::credentials(&repo.url).map(|(user, _)| user);
-    json!({
-        "_links": reply::links(&own, "config-repos", Some(&format!("{root}/:id"))),
+async fn show(call: &Call, repo: &ConfigRepo) -> Result<Value, Refusal> {
+    let own = format!("{ROOT}/{}", repo.id);
+    let (user, password) = location::credentials(&repo.url).unzip();
+    let mut attributes = json!({
+        "name": null,
+        "auto_update": true,
+        "url": location::without_credentials(&repo.url),
+        "username": user,
+        "branch": repo.branch,
+    });
+    if let Some(password) = password.flatten() {
+        attributes["encrypted_password"] =
+            json!(definitions::encrypted(&call.app.cipher, &password)?);
+    }
+    let revision =
+        |revision: &Option<String>| revision.as_ref().map(|one| json!({ "revision": one }));
+    Ok(json!({
+        "_links": call.links(&own, "config-repos", Some(FIND)),
         "id": repo.id,
         "plugin_id": PLUGIN,
-        "material": {
-            "type": "git",
-            "attributes": {
-                "name": null,
-                "auto_update": true,
-                "url": location::without_credentials(&repo.url),
-                "username": user,
-                "branch": repo.branch,
-            },
-        },
+        "material": { "type": "git", "attributes": attributes },
         "configuration": [],
         "rules": [{ "directive": "allow", "action": "refer", "type": "*", "resource": "*" }],
-        "material_update_in_progress": false,
+        "material_update_in_progress": is_busy(&call.app, &repo.id).await?,
         "parse_info": {
             "error": repo.error,
-            "latest_parsed_modification": repo.seen_revision.as_ref().map(|one| json!({ "revision": one })),
-            "good_modification": repo.good_revision.as_ref().map(|one| json!({ "revision": one })),
-            "checked_at": repo.checked_at,
+            "latest_parsed_modification": revision(&repo.seen_revision),
+            "good_modification": revision(&repo.good_revision),
+            "checked_at": repo.checked_at.map(time),
         },
-    })
+    }))
 }
 
 fn refusal(error: RepositoryError) -> Refusal {
@@ -256,7 +251,7 @@ fn refusal(error: RepositoryError) -> Refusal {
         RepositoryError::Database(_) | RepositoryError::Folder { .. } => {
             return Refusal::internal("use a configuration repository", &error);
         }
-        RepositoryError::Unknown { id } => return reply::not_found("Config repo", "id", id),
+        RepositoryError::Unknown { id } => return not_found("Config repo", "id", id),
         RepositoryError::Duplicate { .. }
         | RepositoryError::Same { .. }
         | RepositoryError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -1,19 +1,30 @@
 //! The REST API for people and their tools, as GoCD's.
 
 mod access_tokens;
+mod agent_history;
 mod agents;
 mod audit;
 mod body;
 mod call;
 mod config_repos;
+#[cfg(test)]
+mod config_tests;
 mod consoles;
+mod definitions;
+mod encrypt;
+mod environments;
+mod export;
+mod old_paths;
+mod pipeline_config;
 mod pipelines;
+mod preflight;
 mod release_packages;
 #[cfg(test)]
 mod release_tests;
 mod releases;
 mod reply;
 mod runs;
+mod server;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -47,9 +58,15 @@ pub fn router() -> Router<Arc<App>> {
         .merge(audit::router())
         .merge(config_repos::router())
         .merge(consoles::router())
+        .merge(encrypt::router())
+        .merge(environments::router())
+        .merge(old_paths::router())
+        .merge(pipeline_config::router())
         .merge(pipelines::router())
+        .merge(preflight::router())
         .merge(releases::router())
         .merge(runs::router())
+        .merge(server::router())
         .merge(stages::router())
         .merge(users::router())
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 
 pub(super) use super::body::confirmed;
-pub(super) use super::call::{counter, document, links, not_found, version};
+pub(super) use super::call::{counter, document, not_found, version};
 use crate::App;
 use crate::answer::Refusal;
 

@@ -3,14 +3,24 @@ use serde_json::{Value, json};
 
 use crate::scheduling::tests::{Scene, commit};
 
-struct Answer {
-    status: u16,
-    media_type: String,
-    body: Value,
-    text: String,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) media_type: String,
+    pub(super) body: Value,
+    pub(super) text: String,
+    headers: reqwest::header::HeaderMap,
 }
 
-async fn call(
+impl Answer {
+    /// A header that must be there.
+    pub(super) fn header(&self, name: &str) -> String {
+        let value = self.headers.get(name);
+        let value = value.unwrap_or_else(|| panic!("no {name} in {:?}", self.headers));
+        value.to_str().unwrap().to_owned()
+    }
+}
+
+pub(super) async fn call(
     scene: &Scene,
     method: &str,
     path: &str,
@@ -27,8 +37,8 @@ async fn call(
     }
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
-    let media_type = response
-        .headers()
+    let headers = response.headers().clone();
+    let media_type = headers
         .get("content-type")
         .map(|value| value.to_str().unwrap().to_owned());
     let text = response.text().await.unwrap();
@@ -37,19 +47,20 @@ async fn call(
         media_type: media_type.unwrap_or_default(),
         body: serde_json::from_str(&text).unwrap_or_default(),
         text,
+        headers,
     }
 }
 
-async fn get(scene: &Scene, path: &str) -> Answer {
+pub(super) async fn get(scene: &Scene, path: &str) -> Answer {
     call(scene, "GET", path, &[], None).await
 }
 
-async fn send(scene: &Scene, method: &str, path: &str, body: Value) -> Answer {
+pub(super) async fn send(scene: &Scene, method: &str, path: &str, body: Value) -> Answer {
     let headers = [("Content-Type", "application/json")];
     call(scene, method, path, &headers, Some(&body.to_string())).await
 }
 
-async fn confirm(scene: &Scene, path: &str) -> Answer {
+pub(super) async fn confirm(scene: &Scene, path: &str) -> Answer {
     call(scene, "POST", path, &[("X-GoCD-Confirm", "true")], None).await
 }
 

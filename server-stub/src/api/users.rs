@@ -18,15 +18,20 @@ use super::call::{Call, invalid, not_found};
 use crate::App;
 use crate::answer::{Chain, Refusal};
 use crate::database::DatabaseError;
-use crate::users::{Actor, Grant, Password, PasswordError, Rights, audit, known, store};
+use crate::users::details::{self, Details};
+use crate::users::known::KnownUser;
+use crate::users::{Actor, Grant, Password, PasswordError, audit, known, store};
 
 const GOCD: &str = "/api/users";
+/// Bytes of an address of mail.
+const LONGEST_EMAIL: usize = 254;
+
 const FIND: &str = "/api/users/:login_name";
 
 pub(super) fn router() -> Router<Arc<App>> {
     let own = "/api/journeyman/users";
     Router::new()
-        .route("/api/current_user", get(current))
+        .route("/api/current_user", get(current).patch(change_current))
         .route("/api/users", get(gocd_list))
         .route("/api/users/{login}", get(gocd_one))
         .route(own, get(list))
@@ -35,39 +40,75 @@ pub(super) fn router() -> Router<Arc<App>> {
 }
 
 async fn current(call: Call<1>, actor: Actor) -> Result<Response, Refusal> {
-    if !actor.is_user() {
-        let text = "You are not logged in as a user.";
-        return Err(Refusal::message(StatusCode::FORBIDDEN, text));
-    }
-    let mut body = describe(&call, &actor.name, &actor.rights);
-    body["_links"] = call.links("/api/current_user", "current-user", Some(FIND));
-    if let Some(body) = body.as_object_mut() {
-        body.remove("is_admin");
-        body.remove("roles");
-    }
-    Ok(call.answer(&body))
+    must_be_user(&actor)?;
+    let mut connection = call.reader().await?;
+    let details = details::of(&mut connection, &actor.name).await?;
+    Ok(call.answer(&describe_current(&call, &actor, &details)))
 }
 
-fn describe<const VERSION: u32>(call: &Call<VERSION>, name: &str, rights: &Rights) -> Value {
+/// Changes what the caller says about themselves; what is left out stays.
+async fn change_current(call: Call<1>, actor: Actor, body: Body) -> Result<Response, Refusal> {
+    must_be_user(&actor)?;
+    audit::detail(body.to_string());
+    let mut write = call.app.database.write().await?;
+    let mut details = details::of(&mut write, &actor.name).await?;
+    if let Some(email) = body.text("email")? {
+        let email = email.trim();
+        let usable = email.contains('@') && email.len() <= LONGEST_EMAIL;
+        if !(usable || email.is_empty()) {
+            return Err(invalid(format!("'{email}' is no address of mail.")));
+        }
+        details.email = Some(email.to_owned()).filter(|email| !email.is_empty());
+    }
+    if let Some(email_me) = body.flag("email_me")? {
+        details.email_me = email_me;
+    }
+    if let Some(aliases) = body.texts("checkin_aliases")? {
+        details.checkin_aliases = aliases;
+    }
+    details::set(&mut write, &actor.name, &details).await?;
+    write.commit().await.map_err(DatabaseError::from)?;
+    Ok(call.answer(&describe_current(&call, &actor, &details)))
+}
+
+fn must_be_user(actor: &Actor) -> Result<(), Refusal> {
+    if actor.is_user() {
+        return Ok(());
+    }
+    let text = "You are not logged in as a user.";
+    Err(Refusal::message(StatusCode::FORBIDDEN, text))
+}
+
+fn describe_current(call: &Call<1>, actor: &Actor, details: &Details) -> Value {
+    json!({
+        "_links": call.links("/api/current_user", "current-user", Some(FIND)),
+        "login_name": actor.name,
+        "display_name": actor.name,
+        "enabled": true,
+        "email": details.email,
+        "email_me": details.email_me,
+        "checkin_aliases": details.checkin_aliases,
+    })
+}
+
+fn describe(call: &Call<3>, user: &KnownUser) -> Value {
+    let name = &user.name;
     json!({
         "_links": call.links(&format!("{GOCD}/{name}"), "users", Some(FIND)),
         "login_name": name,
         "display_name": name,
         "enabled": true,
-        "email": null,
-        "email_me": false,
-        "checkin_aliases": [],
-        "is_admin": rights.is_admin(),
+        "email": user.details.email,
+        "email_me": user.details.email_me,
+        "checkin_aliases": user.details.checkin_aliases,
+        "is_admin": user.rights.is_admin(),
         "roles": [],
     })
 }
 
 async fn gocd_list(call: Call<3>) -> Result<Response, Refusal> {
     let users = known::all(&call.app).await?;
-    let users: Vec<Value> = users
-        .iter()
-        .map(|user| describe(&call, &user.name, &user.rights))
-        .collect();
+    let users: Vec<Value> = users.iter().map(|user| describe(&call, user)).collect();
     Ok(call.answer(&json!({
         "_links": call.links(GOCD, "users", None),
         "_embedded": { "users": users },
@@ -80,7 +121,7 @@ async fn gocd_one(call: Call<3>, Path(login): Path<String>) -> Result<Response, 
         .iter()
         .find(|user| user.name.eq_ignore_ascii_case(&login));
     let user = user.ok_or_else(|| not_found("User", "name", &login))?;
-    Ok(call.answer(&describe(&call, &user.name, &user.rights)))
+    Ok(call.answer(&describe(&call, user)))
 }
 
 // --- what only this server has

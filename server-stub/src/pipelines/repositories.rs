@@ -92,26 +92,14 @@ pub async fn find(
 /// See [`RepositoryError`]; nothing is remembered then.
 pub async fn add(app: &App, id: &str, url: &str, branch: &str) -> Result<(), RepositoryError> {
     names::check_name(id).map_err(RepositoryError::Invalid)?;
-    if url.trim().is_empty() || url.starts_with('-') || url.chars().any(char::is_control) {
-        return Err(RepositoryError::Invalid(
-            "the address of the repository is missing or malformed".to_owned(),
-        ));
-    }
-    if !git2::Reference::is_valid_name(&format!("refs/heads/{branch}")) {
-        let message = format!("`{branch}` is no name of a branch");
-        return Err(RepositoryError::Invalid(message));
-    }
+    check_address(url, branch)?;
     let mut write = app.database.write().await?;
     for known in list(&mut write).await? {
         if known.id.eq_ignore_ascii_case(id) {
             return Err(RepositoryError::Duplicate { id: known.id });
         }
         if known.url == url && known.branch == branch {
-            return Err(RepositoryError::Same {
-                id: known.id,
-                url: location::without_credentials(url),
-                branch: branch.to_owned(),
-            });
+            return Err(same(known));
         }
     }
     sqlx::query("INSERT INTO config_repos (id, url, branch) VALUES ($1, $2, $3)")
@@ -122,6 +110,59 @@ pub async fn add(app: &App, id: &str, url: &str, branch: &str) -> Result<(), Rep
         .await?;
     write.commit().await?;
     Ok(())
+}
+
+/// Gives a repository another address or branch; nothing is fetched yet, and its pipelines stay
+/// until a revision of the new one is taken over.
+///
+/// # Errors
+///
+/// See [`RepositoryError`]; nothing is changed then.
+pub async fn change(app: &App, id: &str, url: &str, branch: &str) -> Result<(), RepositoryError> {
+    check_address(url, branch)?;
+    let mut write = app.database.write().await?;
+    for known in list(&mut write).await? {
+        if known.id != id && known.url == url && known.branch == branch {
+            return Err(same(known));
+        }
+    }
+    let changed = sqlx::query(
+        "UPDATE config_repos SET url = $2, branch = $3, good_revision = NULL, \
+         seen_revision = NULL, error = NULL WHERE id = $1",
+    )
+    .bind(id)
+    .bind(url)
+    .bind(branch)
+    .execute(&mut *write)
+    .await?
+    .rows_affected();
+    if changed == 0 {
+        return Err(RepositoryError::Unknown { id: id.to_owned() });
+    }
+    write.commit().await?;
+    app.state_changed.raise();
+    Ok(())
+}
+
+fn check_address(url: &str, branch: &str) -> Result<(), RepositoryError> {
+    if url.trim().is_empty() || url.starts_with('-') || url.chars().any(char::is_control) {
+        return Err(RepositoryError::Invalid(
+            "the address of the repository is missing or malformed".to_owned(),
+        ));
+    }
+    if !git2::Reference::is_valid_name(&format!("refs/heads/{branch}")) {
+        let message = format!("`{branch}` is no name of a branch");
+        return Err(RepositoryError::Invalid(message));
+    }
+    Ok(())
+}
+
+fn same(known: ConfigRepo) -> RepositoryError {
+    RepositoryError::Same {
+        id: known.id,
+        url: location::without_credentials(&known.url),
+        branch: known.branch,
+    }
 }
 
 /// Forgets a repository and its pipelines. Runs that exist go on.
@@ -287,6 +328,26 @@ async fn take_over(
     configuration: &Configuration,
     links: &[Link],
 ) -> Result<Result<(), String>, DatabaseError> {
+    let problems = conflicts(connection, id, configuration, links).await?;
+    if !problems.is_empty() {
+        return Ok(Err(problems.join("\n")));
+    }
+    store::replace(connection, id, configuration).await?;
+    Ok(Ok(()))
+}
+
+/// What is wrong with a configuration that only all repositories together can tell, were it to take
+/// the place of what the repository with this id has.
+///
+/// # Errors
+///
+/// The database could not be read.
+pub async fn conflicts(
+    connection: &mut SqliteConnection,
+    id: &str,
+    configuration: &Configuration,
+    links: &[Link],
+) -> Result<Vec<String>, DatabaseError> {
     let (own, others): (Vec<_>, Vec<_>) = store::pipelines(connection)
         .await?
         .into_iter()
@@ -308,11 +369,7 @@ async fn take_over(
     let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let old: Vec<_> = own.into_iter().map(|one| one.pipeline).collect();
     problems.extend(links::broken(&old, &configuration.pipelines, &elsewhere));
-    if !problems.is_empty() {
-        return Ok(Err(problems.join("\n")));
-    }
-    store::replace(connection, id, configuration).await?;
-    Ok(Ok(()))
+    Ok(problems)
 }
 
 /// Looks at every repository, again and again, until the server stops.

@@ -339,7 +339,7 @@ async fn start(
     Ok(Some(counter))
 }
 
-fn on_wire(material: &Material) -> WireMaterial {
+pub(crate) fn on_wire(material: &Material) -> WireMaterial {
     match material {
         Material::Git(git) => git_on_wire(git),
         Material::Dependency(dependency) => WireMaterial::DependencyMaterial(DependencyMaterial {

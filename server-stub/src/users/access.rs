@@ -62,11 +62,15 @@ const FOR_ADMINS: [&str; 5] = [
     "/go/api/users",
 ];
 
+/// What people do for themselves.
+const FOR_ACCOUNTS: [&str; 2] = ["/go/auth/logout", "/go/api/auth/permissions"];
+
 /// Lists that are cut to what the caller may see, and what everybody may know.
-const FOR_ALL: [&str; 7] = [
+const FOR_ALL: [&str; 8] = [
     "/go/agents",
     "/go/api/agents",
     "/go/api/agents/{uuid}",
+    "/go/api/config/pipeline_groups",
     "/go/api/journeyman/pipelines",
     "/go/dashboard",
     "/go/home",
@@ -87,7 +91,7 @@ pub(super) fn need(
     if OPEN.contains(&route) || begins(&OPEN_BELOW) || begins(&FOR_AGENTS) {
         return Need::Nothing;
     }
-    if route == "/go/auth/logout" || route.starts_with("/go/api/current_user") {
+    if FOR_ACCOUNTS.contains(&route) || route.starts_with("/go/api/current_user") {
         return Need::Account;
     }
     if let Some(below) = path.strip_prefix("/go/files/") {
@@ -119,9 +123,14 @@ pub(super) fn need(
 
 /// Whether programs call it, and are answered with JSON; else it is a page.
 pub(super) fn is_for_programs(route: &str) -> bool {
-    ["/go/api/", "/go/files/", "/go/cctray.xml"]
-        .iter()
-        .any(|begin| route.starts_with(begin))
+    [
+        "/go/api/",
+        "/go/files/",
+        "/go/cctray.xml",
+        "/go/properties/",
+    ]
+    .iter()
+    .any(|begin| route.starts_with(begin))
 }
 
 #[cfg(test)]
@@ -197,6 +206,10 @@ mod tests {
                 Everywhere(Admin),
             ),
             ("GET", "/go/api/current_user", Account),
+            ("GET", "/go/api/auth/permissions", Account),
+            ("POST", "/go/api/admin/encrypt", Everywhere(Admin)),
+            ("GET", "/go/api/config/pipeline_groups", Anywhere(View)),
+            ("GET", "/go/properties/{pipeline}/{counter}", web(View)),
             ("GET", "/go/api/users", Everywhere(Admin)),
             ("GET", "/go/api/journeyman/audit", Everywhere(Admin)),
             // Routes that nobody has thought of.

@@ -1,6 +1,10 @@
 //! All users: those whose passwords are here, and those of the password file.
 
-use super::{Rights, password_file, store};
+use super::{
+    Rights,
+    details::{self, Details},
+    password_file, store,
+};
 use crate::{App, answer::Refusal};
 
 /// A user who can log in.
@@ -8,6 +12,7 @@ use crate::{App, answer::Refusal};
 pub(crate) struct KnownUser {
     pub name: String,
     pub rights: Rights,
+    pub details: Details,
     /// Whether the password is in the password file, where it is changed.
     pub in_file: bool,
 }
@@ -33,6 +38,7 @@ pub(crate) async fn all(app: &App) -> Result<Vec<KnownUser>, Refusal> {
     for (name, in_file) in names {
         users.push(KnownUser {
             rights: store::rights(&mut connection, &name).await?,
+            details: details::of(&mut connection, &name).await?,
             name,
             in_file,
         });

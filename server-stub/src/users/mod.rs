@@ -12,6 +12,7 @@ mod actor;
 mod attempts;
 pub mod audit;
 mod authentication;
+pub mod details;
 pub(crate) mod forms;
 mod guard;
 pub(crate) mod known;

@@ -102,6 +102,7 @@ pub async fn remove(
     for statement in [
         "DELETE FROM sessions WHERE user_name = $1",
         "DELETE FROM user_roles WHERE user_name = $1",
+        "DELETE FROM user_details WHERE user_name = $1",
         "DELETE FROM users WHERE name = $1",
     ] {
         removed += sqlx::query(statement)

@@ -874,3 +874,30 @@ async fn the_first_start_makes_an_admin_and_later_ones_do_not() {
     assert_eq!(call(&url, "fay", "out of a file").await, 401);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn users_say_how_they_are_reached() {
+    let people = People::new().await;
+    let path = "/api/current_user";
+    let who = || As::User("viewer");
+    let table = [
+        (json!({ "email": "v@example.org", "email_me": true }), 200),
+        (json!({ "checkin_aliases": "vi, V. Ewer" }), 200),
+        (json!({ "email": "nowhere" }), 422),
+        (json!({ "email_me": "yes" }), 422),
+    ];
+    for (body, status) in table {
+        let (answered, document) = people.json(who(), "PATCH", path, &body).await;
+        assert_eq!(answered, status, "{body}: {document}");
+    }
+    let (_, shown) = people.json(who(), "GET", path, &Value::Null).await;
+    assert_eq!(shown["email"], "v@example.org");
+    assert_eq!(shown["email_me"], true);
+    assert_eq!(shown["checkin_aliases"], json!(["vi", "V. Ewer"]));
+    let admin = As::User("admin");
+    let (_, seen) = people
+        .json(admin, "GET", "/api/users/viewer", &Value::Null)
+        .await;
+    assert_eq!(seen["email"], "v@example.org");
+    assert_eq!(seen["is_admin"], false);
+}
