@@ -44,7 +44,14 @@ async fn part(
     Path(id): Path<i64>,
     Query(part): Query<Part>,
 ) -> Result<Response, Refusal> {
-    let mut follower = app.consoles.follow(id, part.offset);
+    // Of a copied job: that of the original, which is over.
+    let original = {
+        let connection = app.database.readers().acquire().await;
+        let mut connection = connection.map_err(DatabaseError::from)?;
+        run::job_by_id(&mut connection, id).await?
+    };
+    let files = original.map_or(id, |job| job.files_id());
+    let mut follower = app.consoles.follow(files, part.offset);
     let deadline = tokio::time::sleep(Duration::from_secs(part.wait.min(MAX_WAIT)));
     tokio::pin!(deadline);
     let mut changed = app.state_changed.subscribe();

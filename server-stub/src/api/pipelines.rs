@@ -136,7 +136,10 @@ pub(super) fn refusal(error: TriggerError) -> Refusal {
     let status = match &error {
         TriggerError::Database(_) => return Refusal::internal("trigger a pipeline", &error),
         TriggerError::Unknown(name) => return reply::not_found("Pipeline", "name", name),
-        TriggerError::Active { .. } | TriggerError::Unsteady(_) => StatusCode::CONFLICT,
+        TriggerError::Active { .. }
+        | TriggerError::Paused { .. }
+        | TriggerError::Locked { .. }
+        | TriggerError::Unsteady(_) => StatusCode::CONFLICT,
         TriggerError::UnknownVariable { .. }
         | TriggerError::Material { .. }
         | TriggerError::Password { .. }
@@ -237,7 +240,7 @@ pub(super) fn show(view: &RunView) -> Value {
         "natural_order": f64::from(u32::try_from(run.counter).unwrap_or(u32::MAX)),
         "can_run": !view.is_active(),
         "preparing_to_schedule": false,
-        "comment": null,
+        "comment": run.comment,
         "scheduled_date": run.scheduled_at,
         "build_cause": {
             "trigger_message": run.trigger_message,
@@ -296,7 +299,7 @@ fn show_stage(stage: &StageView) -> Value {
         "counter": row.map_or(1, |row| row.counter).to_string(),
         "result": row.map_or("Unknown", run::StageRow::result),
         "status": row.map_or("Unknown", |row| &row.state),
-        "rerun_of_counter": null,
+        "rerun_of_counter": row.and_then(|row| row.rerun_of_counter),
         "scheduled": row.is_some(),
         "approval_type": stage.approval.wire_name(),
         "approved_by": row.map(|row| &row.approved_by),

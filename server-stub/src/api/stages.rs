@@ -16,7 +16,7 @@ use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::scheduling::run::{self, Run, StageRow};
 use crate::scheduling::view::{self, JobView};
-use crate::scheduling::{self, CancelError, RunStageError};
+use crate::scheduling::{self, CancelError, Refused, RunStageError};
 use crate::users::Actor;
 
 const RUN_VERSION: u32 = 2;
@@ -55,7 +55,7 @@ async fn run_stage(
     } else {
         reply::counter(&counter)?
     };
-    scheduling::run_stage(&app, &pipeline, counter, &stage, &actor.name)
+    scheduling::run_stage(&app, &pipeline, counter, &stage, &actor)
         .await
         .map_err(refusal)?;
     let text = format!("Request to run stage {pipeline}/{counter}/{stage} accepted");
@@ -93,7 +93,11 @@ pub(super) fn refusal(error: RunStageError) -> Refusal {
         RunStageError::UnknownRun { .. } | RunStageError::UnknownStage { .. } => {
             StatusCode::NOT_FOUND
         }
-        RunStageError::Active { .. } | RunStageError::PreviousNotPassed { .. } => {
+        RunStageError::Refused {
+            refused: Refused::NotAllowed { .. },
+            ..
+        } => StatusCode::FORBIDDEN,
+        RunStageError::Refused { .. } | RunStageError::PreviousNotPassed { .. } => {
             StatusCode::CONFLICT
         }
         RunStageError::PreviousNotRun { .. } => StatusCode::BAD_REQUEST,

@@ -21,7 +21,7 @@ pub struct Locator {
 /// A job that was found.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct LocatedJob {
-    /// The wire's `buildId`.
+    /// The job whose files these are: the wire's `buildId`, or for a copied job that of the original.
     pub id: i64,
     pub state: String,
     pub result: String,
@@ -73,8 +73,8 @@ pub async fn locate(
     };
     let Some(stage) = stage else { return Ok(None) };
     Ok(sqlx::query_as(
-        "SELECT id, state, result FROM jobs WHERE stage_id = $1 AND lower(name) = lower($2) \
-         AND (($3 IS NULL AND state <> 'Rescheduled') OR id = $3) ORDER BY id DESC LIMIT 1",
+        "SELECT COALESCE(original_job_id, id) AS id, state, result FROM jobs WHERE stage_id = $1 AND lower(name) = lower($2) \
+         AND (($3 IS NULL AND state <> 'Rescheduled') OR id = $3) ORDER BY jobs.id DESC LIMIT 1",
     )
     .bind(stage)
     .bind(&locator.job)

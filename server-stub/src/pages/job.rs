@@ -102,7 +102,7 @@ pub(super) async fn page(
         run.pipeline, run.counter, row.name, row.counter
     );
     let files = format!("/go/files/{stage_locator}/{}", found.row.name);
-    let console = read_console(&app, found.row.id).await;
+    let console = read_console(&app, found.row.files_id()).await;
     let console = console.map_err(|error| Refusal::internal("read a console", &error))?;
     let page = Page {
         group,

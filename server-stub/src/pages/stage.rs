@@ -174,7 +174,7 @@ pub(super) async fn run(
     Extension(actor): Extension<Actor>,
     Path((pipeline, counter, stage)): Path<(String, i64, String)>,
 ) -> Result<Response, Refusal> {
-    match scheduling::run_stage(&app, &pipeline, counter, &stage, &actor.name).await {
+    match scheduling::run_stage(&app, &pipeline, counter, &stage, &actor).await {
         Ok(stage_counter) => {
             let path = format!("/go/pipelines/{pipeline}/{counter}/{stage}/{stage_counter}");
             Ok(Redirect::to(&path).into_response())

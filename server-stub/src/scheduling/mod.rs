@@ -6,9 +6,12 @@
 
 mod assignment;
 mod cancel;
+mod comment;
 mod progression;
 mod reports;
+mod rerun;
 pub mod run;
+pub mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod trigger;
@@ -19,8 +22,11 @@ mod work;
 
 pub use assignment::assign;
 pub use cancel::{CancelError, cancel_stage, reschedule_jobs_of};
-pub use progression::{RunStageError, resume, run_stage};
+pub use comment::{CommentError, comment};
+pub use progression::{Refused, RunStageError, may_run, resume, run_stage};
 pub use reports::{is_ignored, report_completed, report_completing, report_status};
+pub use rerun::{Rerun, RerunError, rerun_jobs};
+pub use state::{Pause, PipelineState, StateError, pause, schedulable, unlock, unpause};
 
 use crate::database::DatabaseError;
 

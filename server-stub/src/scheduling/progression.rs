@@ -7,10 +7,12 @@ use journeyman_protocol::job::{JobResult, JobState};
 use sqlx::SqliteConnection;
 
 use super::run::{self, JobRow, Run, StageRow};
+use super::state;
 use crate::App;
 use crate::database::DatabaseError;
-use crate::pipelines::definition::Approval;
+use crate::pipelines::definition::{Approval, LockBehavior, Operators, Stage};
 use crate::pipelines::store::encode;
+use crate::users::{Actor, Role};
 
 /// Who approves a stage that follows from the one before it. GoCD's word.
 pub(super) const CHANGES: &str = "changes";
@@ -24,8 +26,8 @@ pub enum RunStageError {
     UnknownRun { pipeline: String, counter: String },
     #[error("the pipeline {pipeline} has no stage {stage}")]
     UnknownStage { pipeline: String, stage: String },
-    #[error("{stage} cannot run: {active} is active")]
-    Active { stage: String, active: String },
+    #[error("{stage} cannot run: {refused}")]
+    Refused { stage: String, refused: Refused },
     #[error("{stage} cannot run before the stage {previous} has run")]
     PreviousNotRun { stage: String, previous: String },
     #[error("{stage} may run only after {previous} has passed, which ended {state}")]
@@ -34,6 +36,38 @@ pub enum RunStageError {
         previous: String,
         state: String,
     },
+}
+
+/// What keeps a person from running a stage, or jobs of one. All but the first are conflicts with
+/// what there is now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("only the users and roles of its `approval` may run it, and {user} is not among them")]
+    NotAllowed { user: String },
+    #[error("{active} is active")]
+    Active { active: String },
+    #[error("the pipeline {pipeline} is paused by {}{}", .pause.by, .pause.because())]
+    Paused {
+        pipeline: String,
+        pause: state::Pause,
+    },
+    #[error("the run {pipeline}/{holder} has locked the pipeline")]
+    Locked { pipeline: String, holder: i64 },
+}
+
+/// A run of a stage that is to be made.
+pub(super) struct NewStage<'a> {
+    pub(super) position: usize,
+    pub(super) approved_by: &'a str,
+    /// The run of the stage whose other jobs are copied.
+    pub(super) rerun_of: Option<i64>,
+    pub(super) now: i64,
+}
+
+/// A run of a stage that was made.
+pub(super) struct MadeStage {
+    pub(super) id: i64,
+    pub(super) counter: i64,
 }
 
 /// The state of a stage by its jobs: the first rule that fits (GoCD).
@@ -64,68 +98,90 @@ pub(super) async fn start_stage(
     approved_by: &str,
     now: i64,
 ) -> Result<i64, DatabaseError> {
-    let Some(stage) = run.definition.pipeline.stages.get(position) else {
-        let what = format!("the definition of {}/{}", run.pipeline, run.counter);
-        return Err(DatabaseError::content(what, "a stage is missing"));
+    let stage = stage_at(run, position)?;
+    let new = NewStage {
+        position,
+        approved_by,
+        rerun_of: None,
+        now,
     };
-    let counter: i64 = sqlx::query_scalar(
-        "SELECT COALESCE(MAX(counter), 0) + 1 FROM stages WHERE run_id = $1 AND name = $2",
-    )
-    .bind(run.id)
-    .bind(&stage.name)
-    .fetch_one(&mut *connection)
-    .await?;
-    let stage_id: i64 = sqlx::query_scalar(
-        "INSERT INTO stages (run_id, name, counter, position, state, approved_by, scheduled_at) \
-         VALUES ($1, $2, $3, $4, 'Building', $5, $6) RETURNING id",
-    )
-    .bind(run.id)
-    .bind(&stage.name)
-    .bind(counter)
-    .bind(i64::try_from(position).unwrap_or(i64::MAX))
-    .bind(approved_by)
-    .bind(now)
-    .fetch_one(&mut *connection)
-    .await?;
-    // Whatever it waited for, this is what it does now.
-    sqlx::query("UPDATE pipeline_runs SET waiting_stage = NULL WHERE id = $1")
-        .bind(run.id)
-        .execute(&mut *connection)
-        .await?;
-    let environment = run
-        .definition
-        .environment
-        .as_ref()
-        .map(|one| one.name.as_str());
+    let made = insert_stage(connection, run, &new).await?;
+    let environment = run.definition.environment.as_ref();
     for (position, job) in (0_i64..).zip(&stage.jobs) {
         insert_job(
             connection,
             &JobRow {
                 id: 0,
-                stage_id,
+                stage_id: made.id,
                 name: job.name.clone(),
                 position,
                 state: String::new(),
                 result: String::new(),
                 agent_uuid: None,
                 resources: encode(&job.resources)?,
-                environment: environment.map(ToOwned::to_owned),
+                environment: environment.map(|one| one.name.clone()),
                 scheduled_at: now,
+                original_job_id: None,
+                rerun: false,
+                bound_agent: None,
+                timeout: job.timeout.map(i64::from),
             },
         )
         .await?;
     }
-    Ok(stage_id)
+    Ok(made.counter)
 }
 
-/// Adds a waiting job: name, place and needs of the given one, nothing else of it.
+/// Makes a run of a stage without its jobs. It takes the lock, if runs of its pipeline lock.
+pub(super) async fn insert_stage(
+    connection: &mut SqliteConnection,
+    run: &Run,
+    new: &NewStage<'_>,
+) -> Result<MadeStage, DatabaseError> {
+    let stage = stage_at(run, new.position)?;
+    let (id, counter): (i64, i64) = sqlx::query_as(
+        "INSERT INTO stages (run_id, name, counter, position, state, approved_by, rerun_of_counter, scheduled_at) \
+         SELECT $1, $2, COALESCE(MAX(counter), 0) + 1, $3, 'Building', $4, $5, $6 \
+         FROM stages WHERE run_id = $1 AND name = $2 RETURNING id, counter",
+    )
+    .bind(run.id)
+    .bind(&stage.name)
+    .bind(i64::try_from(new.position).unwrap_or(i64::MAX))
+    .bind(new.approved_by)
+    .bind(new.rerun_of)
+    .bind(new.now)
+    .fetch_one(&mut *connection)
+    .await?;
+    // Whatever it waited for, this is what it does now.
+    sqlx::query(
+        "UPDATE pipeline_runs SET waiting_stage = NULL WHERE id = $1 AND waiting_stage IS NOT NULL",
+    )
+    .bind(run.id)
+    .execute(&mut *connection)
+    .await?;
+    if run.definition.pipeline.lock_behavior != LockBehavior::None {
+        state::take(connection, &run.pipeline, run.counter).await?;
+    }
+    Ok(MadeStage { id, counter })
+}
+
+fn stage_at(run: &Run, position: usize) -> Result<&Stage, DatabaseError> {
+    let stage = run.definition.pipeline.stages.get(position);
+    stage.ok_or_else(|| {
+        let what = format!("the definition of {}/{}", run.pipeline, run.counter);
+        DatabaseError::content(what, "a stage is missing")
+    })
+}
+
+/// Adds a waiting job: what the given one is, nothing of what became of it.
 pub(super) async fn insert_job(
     connection: &mut SqliteConnection,
     job: &JobRow,
 ) -> Result<i64, DatabaseError> {
     let id: i64 = sqlx::query_scalar(
-        "INSERT INTO jobs (stage_id, name, position, state, result, resources, environment, scheduled_at) \
-         VALUES ($1, $2, $3, 'Scheduled', 'Unknown', $4, $5, $6) RETURNING id",
+        "INSERT INTO jobs (stage_id, name, position, state, result, resources, environment, scheduled_at, \
+         rerun, bound_agent, timeout) \
+         VALUES ($1, $2, $3, 'Scheduled', 'Unknown', $4, $5, $6, $7, $8, $9) RETURNING id",
     )
     .bind(job.stage_id)
     .bind(&job.name)
@@ -133,6 +189,9 @@ pub(super) async fn insert_job(
     .bind(&job.resources)
     .bind(&job.environment)
     .bind(job.scheduled_at)
+    .bind(job.rerun)
+    .bind(&job.bound_agent)
+    .bind(job.timeout)
     .fetch_one(&mut *connection)
     .await?;
     run::set_state(connection, id, JobState::Scheduled, job.scheduled_at).await?;
@@ -166,68 +225,86 @@ pub(super) async fn settle(
         return Ok(false);
     }
     let run = run::run_by_id(connection, stage.run_id).await?;
-    let mut started = false;
-    if state == "Passed" {
-        started = go_on(connection, &run, &stage, now).await?;
-    }
-    Ok(start_waiting(connection, &run.pipeline, &stage.name, now).await? || started)
-}
-
-/// Starts the stage after a passed one, unless a person has to, or it runs in another run.
-async fn go_on(
-    connection: &mut SqliteConnection,
-    run: &Run,
-    passed: &StageRow,
-    now: i64,
-) -> Result<bool, DatabaseError> {
-    let Some((position, _)) = run.definition.stage(&passed.name) else {
+    let Some((position, _)) = run.definition.stage(&stage.name) else {
         return Ok(false);
     };
-    let Some(next) = run.definition.pipeline.stages.get(position + 1) else {
-        return Ok(false);
-    };
-    if next.approval != Approval::Success {
-        return Ok(false);
-    }
-    if active_stage(connection, &run.pipeline, &next.name)
-        .await?
-        .is_some()
+    let next = run.definition.pipeline.stages.get(position + 1);
+    if state == "Passed"
+        && let Some(next) = next
+        && next.approval == Approval::Success
     {
         sqlx::query("UPDATE pipeline_runs SET waiting_stage = $2 WHERE id = $1")
             .bind(run.id)
             .bind(&next.name)
             .execute(&mut *connection)
             .await?;
-        return Ok(false);
     }
-    start_stage(connection, run, position + 1, CHANGES, now).await?;
-    Ok(true)
+    let rests = match run.definition.pipeline.lock_behavior {
+        LockBehavior::None => false,
+        LockBehavior::LockOnFailure => next.is_none(),
+        LockBehavior::UnlockWhenFinished => {
+            state != "Passed" || next.is_none_or(|next| next.approval != Approval::Success)
+        }
+    };
+    if rests {
+        state::release(connection, &run.pipeline, run.counter).await?;
+    }
+    wake(connection, &run.pipeline, now).await
 }
 
-/// A stage has become free: the newest run that waits for it has its turn. Older ones that waited
-/// as well are overtaken, as in GoCD; a person can still run them.
+/// Starts the stages of a pipeline that nothing holds back any more; answers whether there were any.
+/// What waits is in the database, so whoever removes a hindrance calls this in the same
+/// transaction.
+pub(super) async fn wake(
+    connection: &mut SqliteConnection,
+    pipeline: &str,
+    now: i64,
+) -> Result<bool, DatabaseError> {
+    let waiting: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT waiting_stage FROM pipeline_runs \
+         WHERE lower(pipeline) = lower($1) AND waiting_stage IS NOT NULL",
+    )
+    .bind(pipeline)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut started = false;
+    for stage in waiting {
+        let state = state::state_of(connection, pipeline).await?;
+        if state.pause.is_some() {
+            break;
+        }
+        started |= start_waiting(connection, pipeline, &stage, &state, now).await?;
+    }
+    Ok(started)
+}
+
+/// If a stage is free, the newest run that waits for it has its turn. Older ones that waited as well
+/// are overtaken, as in GoCD; a person can still run them.
 async fn start_waiting(
     connection: &mut SqliteConnection,
     pipeline: &str,
     stage: &str,
+    state: &state::PipelineState,
     now: i64,
 ) -> Result<bool, DatabaseError> {
+    if active_stage(connection, pipeline, stage).await?.is_some() {
+        return Ok(false);
+    }
     let newest: Option<i64> = sqlx::query_scalar(
-        "SELECT id FROM pipeline_runs WHERE pipeline = $1 AND waiting_stage = $2 \
-         ORDER BY counter DESC LIMIT 1",
+        "SELECT id FROM pipeline_runs WHERE lower(pipeline) = lower($1) AND waiting_stage = $2 \
+         AND counter = COALESCE($3, counter) ORDER BY counter DESC LIMIT 1",
     )
     .bind(pipeline)
     .bind(stage)
+    .bind(state.locked_by)
     .fetch_optional(&mut *connection)
     .await?;
     let Some(newest) = newest else {
         return Ok(false);
     };
-    if active_stage(connection, pipeline, stage).await?.is_some() {
-        return Ok(false);
-    }
     sqlx::query(
-        "UPDATE pipeline_runs SET waiting_stage = NULL WHERE pipeline = $1 AND waiting_stage = $2",
+        "UPDATE pipeline_runs SET waiting_stage = NULL \
+         WHERE lower(pipeline) = lower($1) AND waiting_stage = $2",
     )
     .bind(pipeline)
     .bind(stage)
@@ -250,13 +327,68 @@ pub(super) async fn active_stage(
     let found: Option<(i64, i64)> = sqlx::query_as(
         "SELECT pipeline_runs.counter, stages.counter FROM stages \
          JOIN pipeline_runs ON pipeline_runs.id = stages.run_id \
-         WHERE pipeline_runs.pipeline = $1 AND stages.name = $2 AND stages.completed_at IS NULL LIMIT 1",
+         WHERE lower(pipeline_runs.pipeline) = lower($1) AND stages.name = $2 \
+         AND stages.completed_at IS NULL LIMIT 1",
     )
     .bind(pipeline)
     .bind(stage)
     .fetch_optional(connection)
     .await?;
     Ok(found.map(|(run, counter)| format!("{pipeline}/{run}/{stage}/{counter}")))
+}
+
+/// Whether somebody may run a stage that names users or roles: an admin of the pipeline's group may,
+/// a user who is named, and who has a role that is named. The roles are the server's own (`view`,
+/// `operate`, `admin`), held in that group, and each is held by whoever has a greater one. That
+/// the user may operate the group at all is checked before.
+#[must_use]
+pub fn may_run(operators: &Operators, group: &str, by: &Actor) -> bool {
+    let role = by.rights.in_group(group);
+    operators.is_everybody()
+        || role == Some(Role::Admin)
+        || operators
+            .users
+            .iter()
+            .any(|user| user.eq_ignore_ascii_case(&by.name))
+        || operators.roles.iter().any(|name| {
+            let named: Option<Role> = name.to_lowercase().parse().ok();
+            named.is_some_and(|named| role >= Some(named))
+        })
+}
+
+/// Whether a person may run a stage of a run now, as far as that does not depend on the stages
+/// before it.
+pub(super) async fn check_free(
+    connection: &mut SqliteConnection,
+    run: &Run,
+    stage: &Stage,
+    by: &Actor,
+) -> Result<Result<(), Refused>, DatabaseError> {
+    if !may_run(&stage.operators, &run.definition.pipeline.group, by) {
+        let user = by.name.clone();
+        return Ok(Err(Refused::NotAllowed { user }));
+    }
+    let pipeline = || run.pipeline.clone();
+    let state = state::state_of(connection, &run.pipeline).await?;
+    if let Some(holder) = state.locked_against(run.counter) {
+        let pipeline = pipeline();
+        return Ok(Err(Refused::Locked { pipeline, holder }));
+    }
+    if let Some(pause) = state.pause {
+        let pipeline = pipeline();
+        return Ok(Err(Refused::Paused { pipeline, pause }));
+    }
+    let here: Option<(String, i64)> = sqlx::query_as(
+        "SELECT name, counter FROM stages WHERE run_id = $1 AND completed_at IS NULL LIMIT 1",
+    )
+    .bind(run.id)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let active = match here {
+        Some((name, counter)) => Some(format!("{}/{}/{name}/{counter}", run.pipeline, run.counter)),
+        None => active_stage(connection, &run.pipeline, &stage.name).await?,
+    };
+    Ok(active.map_or(Ok(()), |active| Err(Refused::Active { active })))
 }
 
 /// Runs a stage because a person says so: one that waits for that, or once more. Answers its
@@ -270,7 +402,7 @@ pub async fn run_stage(
     pipeline: &str,
     counter: i64,
     stage: &str,
-    user: &str,
+    by: &Actor,
 ) -> Result<i64, RunStageError> {
     let mut write = app.database.write().await?;
     let run = run::find_run(&mut write, pipeline, counter).await?;
@@ -284,20 +416,13 @@ pub async fn run_stage(
         stage: stage.to_owned(),
     })?;
     let name = definition.name.clone();
+    check_free(&mut write, &run, definition, by)
+        .await?
+        .map_err(|refused| RunStageError::Refused {
+            stage: name.clone(),
+            refused,
+        })?;
     let stages = run::stages_of(&mut write, run.id).await?;
-    let active = match stages.iter().find(|one| one.is_active()) {
-        Some(one) => Some(format!(
-            "{}/{}/{}/{}",
-            run.pipeline, run.counter, one.name, one.counter
-        )),
-        None => active_stage(&mut write, &run.pipeline, &name).await?,
-    };
-    if let Some(active) = active {
-        return Err(RunStageError::Active {
-            stage: name,
-            active,
-        });
-    }
     if let Some(previous) = position
         .checked_sub(1)
         .and_then(|before| run.definition.pipeline.stages.get(before))
@@ -317,12 +442,7 @@ pub async fn run_stage(
             });
         }
     }
-    let id = start_stage(&mut write, &run, position, user, app.now_ms()).await?;
-    let counter: i64 = sqlx::query_scalar("SELECT counter FROM stages WHERE id = $1")
-        .bind(id)
-        .fetch_one(&mut *write)
-        .await
-        .map_err(DatabaseError::from)?;
+    let counter = start_stage(&mut write, &run, position, &by.name, app.now_ms()).await?;
     write.commit().await.map_err(DatabaseError::from)?;
     app.work_changed.raise();
     app.state_changed.raise();
@@ -344,13 +464,13 @@ pub async fn resume(app: &App) -> Result<(), DatabaseError> {
     for stage in active {
         settle(&mut write, stage, now).await?;
     }
-    let waiting: Vec<(String, String)> = sqlx::query_as(
-        "SELECT DISTINCT pipeline, waiting_stage FROM pipeline_runs WHERE waiting_stage IS NOT NULL",
+    let waiting: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT lower(pipeline) FROM pipeline_runs WHERE waiting_stage IS NOT NULL",
     )
     .fetch_all(&mut *write)
     .await?;
-    for (pipeline, stage) in waiting {
-        start_waiting(&mut write, &pipeline, &stage, now).await?;
+    for pipeline in waiting {
+        wake(&mut write, &pipeline, now).await?;
     }
     write.commit().await?;
     app.work_changed.raise();

@@ -58,10 +58,13 @@ pub struct Run {
     pub forced: bool,
     pub definition: RunDefinition,
     pub revisions: MaterialRevisions,
-    /// The stage that would be next, but is active in another run.
+    /// The stage that would be next, but something keeps from starting: it is active in another
+    /// run, the pipeline is paused, or another run has locked it.
     pub waiting_stage: Option<String>,
     /// Milliseconds since the epoch.
     pub scheduled_at: i64,
+    /// What people have remarked about it.
+    pub comment: Option<String>,
 }
 
 /// A row of `pipeline_runs`.
@@ -78,6 +81,7 @@ pub(super) struct RunRow {
     material_revisions: String,
     scheduled_at: i64,
     waiting_stage: Option<String>,
+    comment: Option<String>,
 }
 
 impl TryFrom<RunRow> for Run {
@@ -97,6 +101,7 @@ impl TryFrom<RunRow> for Run {
             trigger_message: row.trigger_message,
             forced: row.trigger_forced != 0,
             scheduled_at: row.scheduled_at,
+            comment: row.comment,
         })
     }
 }
@@ -113,6 +118,8 @@ pub struct StageRow {
     /// `changes` or a user.
     pub approved_by: String,
     pub cancelled_by: Option<String>,
+    /// The counter of the run of this stage whose other jobs were copied; none when all ran.
+    pub rerun_of_counter: Option<i64>,
     pub scheduled_at: i64,
     pub completed_at: Option<i64>,
 }
@@ -148,6 +155,14 @@ pub struct JobRow {
     pub resources: String,
     pub environment: Option<String>,
     pub scheduled_at: i64,
+    /// The job that this one is a copy of. Console and artifacts are the original's.
+    pub original_job_id: Option<i64>,
+    /// Whether it runs once more what ran in the stage that this one is a rerun of.
+    pub rerun: bool,
+    /// The only agent that gets it.
+    pub bound_agent: Option<String>,
+    /// Minutes without output or agent after which it is cancelled; none for the server's default.
+    pub timeout: Option<i64>,
 }
 
 impl JobRow {
@@ -159,6 +174,12 @@ impl JobRow {
     #[must_use]
     pub fn result(&self) -> JobResult {
         parse(&self.result)
+    }
+
+    /// The job whose console and artifacts are this one's: the original of a copy.
+    #[must_use]
+    pub fn files_id(&self) -> i64 {
+        self.original_job_id.unwrap_or(self.id)
     }
 
     /// Whether an agent has it or is to get it.
@@ -308,7 +329,9 @@ pub fn identifier(run: &Run, stage: &StageRow, job: &JobRow) -> JobIdentifier {
         build_name: job.name.clone(),
         build_id: job.id,
         stage_counter: stage.counter.to_string(),
-        rerun_of_counter: None,
+        rerun_of_counter: stage
+            .rerun_of_counter
+            .and_then(|counter| i32::try_from(counter).ok()),
     }
 }
 

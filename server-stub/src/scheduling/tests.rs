@@ -1,3 +1,4 @@
+mod held;
 mod whole_format;
 
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::configuration::{Configuration, Paths, Port};
 use crate::pipelines::repositories;
 use crate::start::{Running, Start, start};
-use crate::users::Login;
+use crate::users::{Actor, Grant, Login, Means, Rights, Role};
 
 /// A real server on free ports, and a real git repository that it reads pipelines from.
 pub(crate) struct Scene {
@@ -215,6 +216,15 @@ impl Scene {
     }
 }
 
+/// Somebody who may operate every group.
+pub(crate) fn person(name: &str) -> Actor {
+    Actor {
+        name: name.to_owned(),
+        rights: Rights::new(vec![Grant::everywhere(Role::Operate)]),
+        means: Means::Password,
+    }
+}
+
 pub(crate) async fn serve(data: &Path, login: Login, clock: Arc<dyn Clock>) -> Running {
     start(Start {
         configuration: Configuration {
@@ -276,7 +286,7 @@ async fn a_run_goes_through_its_stages() {
         ]
     );
     assert_eq!(
-        run_stage(scene.app(), "web", 1, "SHIP", "bob")
+        run_stage(scene.app(), "web", 1, "SHIP", &person("bob"))
             .await
             .unwrap(),
         1
@@ -290,10 +300,14 @@ async fn a_run_goes_through_its_stages() {
 async fn stages_run_only_when_they_may() {
     let scene = Scene::new().await;
     scene.trigger().await;
-    let refused = |stage: &'static str| run_stage(scene.app(), "web", 1, stage, "bob");
+    let bob = person("bob");
+    let refused = |stage: &'static str| run_stage(scene.app(), "web", 1, stage, &bob);
     assert!(matches!(
         refused("ship").await,
-        Err(RunStageError::Active { .. })
+        Err(RunStageError::Refused {
+            refused: Refused::Active { .. },
+            ..
+        })
     ));
     assert!(matches!(
         refused("nope").await,

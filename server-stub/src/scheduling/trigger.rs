@@ -13,11 +13,12 @@ use ring::digest;
 
 use super::progression;
 use super::run::{self, Run, RunDefinition, RunEnvironment};
+use super::state::{self, Pause};
 use crate::App;
 use crate::database::DatabaseError;
 use crate::hex::hex;
 use crate::pipelines::cipher::DecryptError;
-use crate::pipelines::definition::{self, Filter, Material, Pipeline, Variable};
+use crate::pipelines::definition::{self, Filter, LockBehavior, Material, Pipeline, Variable};
 use crate::pipelines::git::{self, GitError, Mirror, Remote};
 use crate::pipelines::{label, store};
 
@@ -33,6 +34,10 @@ pub enum TriggerError {
     Unknown(String),
     #[error("{pipeline} cannot be triggered: its first stage is active in {active}")]
     Active { pipeline: String, active: String },
+    #[error("{pipeline} cannot be triggered: it is paused by {}{}", .pause.by, .pause.because())]
+    Paused { pipeline: String, pause: Pause },
+    #[error("{pipeline} cannot be triggered: the run {pipeline}/{holder} has locked it")]
+    Locked { pipeline: String, holder: i64 },
     #[error("the variable {variable} is not defined for {pipeline}, so it cannot be overridden")]
     UnknownVariable { pipeline: String, variable: String },
     #[error("cannot find out the newest revision of the material {material}")]
@@ -156,6 +161,19 @@ async fn check_free(
     connection: &mut sqlx::SqliteConnection,
     pipeline: &Pipeline,
 ) -> Result<(), TriggerError> {
+    let name = || pipeline.name.clone();
+    let state = state::state_of(connection, &pipeline.name).await?;
+    if let Some(pause) = state.pause {
+        let pipeline = name();
+        return Err(TriggerError::Paused { pipeline, pause });
+    }
+    // A lock from before the definition changed keeps nobody out.
+    if pipeline.lock_behavior != LockBehavior::None
+        && let Some(holder) = state.locked_by
+    {
+        let pipeline = name();
+        return Err(TriggerError::Locked { pipeline, holder });
+    }
     let first = pipeline.stages.first().map_or("", |stage| &stage.name);
     match progression::active_stage(connection, &pipeline.name, first).await? {
         Some(active) => Err(TriggerError::Active {

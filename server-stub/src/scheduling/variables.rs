@@ -48,6 +48,13 @@ pub(super) fn context(setting: &Setting<'_>) -> EnvironmentVariableContext {
     for (name, value) in pairs {
         context.push(EnvironmentVariable::plain(name, value));
     }
+    if let Some(counter) = setting.stage_row.rerun_of_counter {
+        let counter = counter.to_string();
+        context.push(EnvironmentVariable::plain(
+            "GO_RERUN_OF_STAGE_COUNTER",
+            counter,
+        ));
+    }
     for revision in &run.revisions.revisions {
         material(revision, &mut context);
     }

@@ -87,17 +87,18 @@ pub async fn jobs_of_stage(
     Ok(jobs)
 }
 
-/// What a job has published, by path.
+/// What a job has published, by path; for a copy, what its original has.
 pub async fn artifacts_of(
     connection: &mut SqliteConnection,
     job_id: i64,
 ) -> Result<Vec<ArtifactView>, DatabaseError> {
-    Ok(
-        sqlx::query_as("SELECT path, size, sha256 FROM artifacts WHERE job_id = $1 ORDER BY path")
-            .bind(job_id)
-            .fetch_all(connection)
-            .await?,
+    Ok(sqlx::query_as(
+        "SELECT path, size, sha256 FROM artifacts WHERE job_id = \
+             COALESCE((SELECT original_job_id FROM jobs WHERE id = $1), $1) ORDER BY path",
     )
+    .bind(job_id)
+    .fetch_all(connection)
+    .await?)
 }
 
 impl RunView {
