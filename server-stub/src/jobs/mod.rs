@@ -3,6 +3,8 @@
 
 mod locate;
 mod locks;
+mod stage_locator;
 
 pub use locate::{LocatedJob, Locator, LocatorError, locate};
 pub use locks::JobLocks;
+pub use stage_locator::StageLocator;

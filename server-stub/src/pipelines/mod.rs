@@ -8,6 +8,7 @@ pub mod git;
 pub mod label;
 pub mod location;
 pub mod names;
+pub mod outline;
 pub mod reader;
 pub mod repositories;
 pub mod store;

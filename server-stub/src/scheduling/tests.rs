@@ -188,7 +188,7 @@ impl Scene {
         work.assignment.job_identifier
     }
 
-    async fn complete(&self, agent: &Agent, job: &JobIdentifier, result: JobResult) {
+    pub(crate) async fn complete(&self, agent: &Agent, job: &JobIdentifier, result: JobResult) {
         let app = self.app();
         report_status(app, &agent.uuid, job, JobState::Preparing)
             .await
