@@ -9,7 +9,7 @@ use axum::routing::get;
 use serde_json::json;
 
 use super::call::Call;
-use super::pipelines;
+use super::paging;
 use crate::App;
 use crate::answer::Refusal;
 use crate::users::audit;
@@ -21,7 +21,7 @@ pub(super) fn router() -> Router<Arc<App>> {
 }
 
 async fn list(call: Call<1>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let (size, after) = pipelines::paging(query.as_deref().unwrap_or_default())?;
+    let (size, after) = paging::after(query.as_deref())?;
     let mut connection = call.reader().await?;
     let mut entries = audit::list(&mut connection, after, size + 1).await?;
     let more = i64::try_from(entries.len()).is_ok_and(|count| count > size);

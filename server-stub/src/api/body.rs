@@ -1,8 +1,6 @@
 //! The body of a write: read in one place, with GoCD's rules against requests that a page of
 //! somebody else makes a browser send.
 
-#![allow(dead_code, reason = "the calls that use the rest of it follow")]
-
 use std::{fmt, sync::Arc};
 
 use axum::body::Bytes;
@@ -120,11 +118,6 @@ impl Body {
     /// The fields of an object inside another.
     pub(super) fn of(fields: Map<String, Value>) -> Self {
         Self(fields)
-    }
-
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     pub(super) fn fields(&self) -> &Map<String, Value> {

@@ -4,8 +4,6 @@
 //! A handler takes a [`Call`] with the newest version it serves, an [`Actor`](crate::users::Actor)
 //! where it matters who asks, and for writes a [`Body`](super::body::Body) as its last argument.
 
-#![allow(dead_code, reason = "the calls that use the rest of it follow")]
-
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;

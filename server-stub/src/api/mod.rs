@@ -6,15 +6,23 @@ mod agents;
 mod audit;
 mod body;
 mod call;
+mod cctray;
+mod compare;
 mod config_repos;
 #[cfg(test)]
 mod config_tests;
 mod consoles;
+mod dashboard;
 mod definitions;
 mod encrypt;
 mod environments;
 mod export;
+mod feeds;
+mod instances;
+mod jobs;
+mod material;
 mod old_paths;
+mod paging;
 mod pipeline_config;
 mod pipelines;
 mod preflight;
@@ -22,7 +30,6 @@ mod release_packages;
 #[cfg(test)]
 mod release_tests;
 mod releases;
-mod reply;
 mod runs;
 mod server;
 mod stages;
@@ -30,6 +37,8 @@ mod stages;
 mod tests;
 mod unknown;
 mod users;
+pub(crate) mod value_stream;
+mod xml;
 
 use std::sync::Arc;
 
@@ -56,12 +65,18 @@ pub fn router() -> Router<Arc<App>> {
         .merge(access_tokens::router())
         .merge(agents::router())
         .merge(audit::router())
+        .merge(cctray::router())
+        .merge(compare::router())
         .merge(config_repos::router())
         .merge(consoles::router())
         .merge(encrypt::router())
         .merge(environments::router())
         .merge(old_paths::router())
         .merge(pipeline_config::router())
+        .merge(dashboard::router())
+        .merge(feeds::router())
+        .merge(instances::router())
+        .merge(jobs::router())
         .merge(pipelines::router())
         .merge(preflight::router())
         .merge(releases::router())
@@ -69,5 +84,6 @@ pub fn router() -> Router<Arc<App>> {
         .merge(server::router())
         .merge(stages::router())
         .merge(users::router())
+        .merge(value_stream::router())
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }

@@ -1,141 +1,255 @@
-//! `/api/pipelines`, version 1.
+//! `/api/pipelines`, version 1: what can be done with a pipeline. Its runs are in
+//! [`instances`](super::instances).
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::Router;
+use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Extension, Router};
-use http::{HeaderMap, StatusCode};
-use journeyman_protocol::material::Material;
-use journeyman_protocol::revision::MaterialRevision;
+use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::reply;
+use super::body::{Body, BodyOrForm};
+use super::call::{self, Call, invalid};
 use crate::App;
 use crate::answer::{Chain, Refusal};
-use crate::database::DatabaseError;
 use crate::pipelines::definition::{Pipeline, Variable};
-use crate::pipelines::{location, store};
-use crate::scheduling::run::{self, Run};
+use crate::pipelines::store;
+use crate::scheduling::state::{self, StateError};
 use crate::scheduling::trigger::{self, Options, TriggerError};
-use crate::scheduling::view::{self, JobView, RunView, StageView};
+use crate::scheduling::{self, CommentError};
 use crate::users::{Actor, audit};
 
-const VERSION: u32 = 1;
-
 pub(super) fn router() -> Router<Arc<App>> {
+    let pipeline = "/api/pipelines/{pipeline}";
     Router::new()
-        .route("/api/pipelines/{pipeline}/status", get(status))
-        .route("/api/pipelines/{pipeline}/schedule", post(schedule))
-        .route("/api/pipelines/{pipeline}/history", get(history))
-        .route("/api/pipelines/{pipeline}/{counter}", get(instance))
+        .route(&format!("{pipeline}/status"), get(status))
+        .route(&format!("{pipeline}/pause"), post(pause))
+        .route(&format!("{pipeline}/unpause"), post(unpause))
+        .route(&format!("{pipeline}/unlock"), post(unlock))
+        .route(&format!("{pipeline}/schedule"), post(schedule))
+        .route(&format!("{pipeline}/{{counter}}/comment"), post(comment))
+        // Of old releases.
+        .route(&format!("{pipeline}/releaseLock"), post(unlock))
 }
 
-async fn defined(app: &App, name: &str) -> Result<Pipeline, Refusal> {
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
-    let pipeline = store::pipeline(&mut connection, name).await?;
-    pipeline.ok_or_else(|| reply::not_found("Pipeline", "name", name))
+/// What an operation answers when it has failed: what was tried, and in braces why not.
+pub(super) fn operation(status: StatusCode, tried: &str, why: impl std::fmt::Display) -> Refusal {
+    Refusal::message(status, format!("{tried} {{ {why} }}"))
 }
 
-async fn status(
-    State(app): State<Arc<App>>,
+async fn defined(call: &Call<1>, name: &str) -> Result<Pipeline, Refusal> {
+    let pipeline = store::pipeline(&mut *call.reader().await?, name).await?;
+    pipeline.ok_or_else(|| call::not_found("Pipeline", "name", name))
+}
+
+async fn status(call: Call<1>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    let pipeline = defined(&call, &name).await?;
+    let mut connection = call.reader().await?;
+    let state = state::state_of(&mut connection, &pipeline.name).await?;
+    let pause = state.pause.as_ref();
+    Ok(call.answer(&json!({
+        "paused": pause.is_some(),
+        "paused_cause": pause.map_or("", |pause| &pause.cause),
+        "paused_by": pause.map_or("", |pause| &pause.by),
+        "locked": state.locked_by.is_some(),
+        "schedulable": state::schedulable(&mut connection, &pipeline).await?,
+    })))
+}
+
+async fn pause(
+    call: Call<1>,
+    actor: Actor,
     Path(name): Path<String>,
-    headers: HeaderMap,
+    BodyOrForm(body): BodyOrForm,
 ) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let pipeline = defined(&app, &name).await?;
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
+    // The second is the form of old releases.
+    let cause = body.text("pause_cause")?.or(body.text("pauseCause")?);
+    let cause = cause.unwrap_or_default().trim();
+    state::pause(&call.app, &name, &actor.name, cause)
         .await
-        .map_err(DatabaseError::from)?;
-    let newest = run::runs_of(&mut connection, &pipeline.name, None, 1).await?;
-    let mut schedulable = true;
-    if let Some(newest) = newest.into_iter().next() {
-        let view = view::of_run(&mut connection, newest).await?;
-        let first = view.stages.first().and_then(|stage| stage.row.as_ref());
-        schedulable = !first.is_some_and(run::StageRow::is_active);
+        .map_err(|error| {
+            refused(
+                &format!("Failed to pause pipeline '{name}'."),
+                &name,
+                &error,
+            )
+        })?;
+    audit::detail(cause.to_owned());
+    Ok(call.message(format!("Pipeline '{name}' paused successfully.")))
+}
+
+async fn unpause(
+    call: Call<1>,
+    Path(name): Path<String>,
+    _: BodyOrForm,
+) -> Result<Response, Refusal> {
+    state::unpause(&call.app, &name).await.map_err(|error| {
+        refused(
+            &format!("Failed to unpause pipeline '{name}'."),
+            &name,
+            &error,
+        )
+    })?;
+    Ok(call.message(format!("Pipeline '{name}' unpaused successfully.")))
+}
+
+async fn unlock(
+    call: Call<1>,
+    Path(name): Path<String>,
+    _: BodyOrForm,
+) -> Result<Response, Refusal> {
+    state::unlock(&call.app, &name).await.map_err(|error| {
+        refused(
+            &format!("Failed to unlock pipeline '{name}'."),
+            &name,
+            &error,
+        )
+    })?;
+    Ok(call.message(format!("Pipeline lock released for '{name}'.")))
+}
+
+fn refused(tried: &str, name: &str, error: &StateError) -> Refusal {
+    match error {
+        StateError::Database(_) => Refusal::internal("change the state of a pipeline", error),
+        StateError::Unknown(_) => call::not_found("Pipeline", "name", name),
+        StateError::Paused { .. }
+        | StateError::NotPaused(_)
+        | StateError::NotLockable(_)
+        | StateError::NotLocked(_)
+        | StateError::Active { .. } => operation(StatusCode::CONFLICT, tried, error),
     }
-    let body = json!({
-        "paused": false, "paused_cause": "", "paused_by": "", "locked": false,
-        "schedulable": schedulable,
-    });
-    Ok(reply::document(StatusCode::OK, version, &body))
 }
 
 async fn schedule(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
+    call: Call<1>,
+    actor: Actor,
     Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    BodyOrForm(body): BodyOrForm,
 ) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
     let mut options = Options::by(&actor.name);
-    if let Some(body) = reply::body(&headers, &body)? {
-        read_options(&body, &mut options)?;
-    }
-    let counter = trigger::trigger(&app, &name, &options)
+    read_options(&body, &mut options)?;
+    let pipeline = defined(&call, &name).await?;
+    read_old_options(&body, &pipeline, &mut options)?;
+    let counter = trigger::trigger(&call.app, &name, &options)
         .await
-        .map_err(refusal)?;
+        .map_err(|error| refusal(&name, error))?;
     audit::detail(format!("run {counter}"));
     let body = json!({
         "message": format!("Request to schedule pipeline {name} accepted"),
         // GoCD's answer does not say; a client that knows need not guess.
         "counter": counter,
     });
-    Ok(reply::document(StatusCode::ACCEPTED, version, &body))
+    Ok(call.answer_with(StatusCode::ACCEPTED, &body))
 }
 
-fn read_options(body: &Value, options: &mut Options) -> Result<(), Refusal> {
-    let invalid = |text: &str| Refusal::message(StatusCode::UNPROCESSABLE_ENTITY, text);
-    let list = |name: &str| match body.get(name) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(items)) => Ok(items.clone()),
-        Some(_) => Err(invalid(&format!("'{name}' must be a list."))),
-    };
-    if !list("materials")?.is_empty() {
-        return Err(invalid(
-            "Choosing revisions of materials is not supported yet.",
-        ));
-    }
-    for item in list("environment_variables")? {
-        if item.get("encrypted_value").is_some() {
-            return Err(invalid(
-                "Encrypted values are not supported yet; send 'value'.",
-            ));
-        }
-        let name = item.get("name").and_then(Value::as_str);
-        let value = item.get("value").and_then(Value::as_str);
-        let (Some(name), Some(value)) = (name, value) else {
-            return Err(invalid(
-                "Each of 'environment_variables' needs a 'name' and a 'value'.",
-            ));
+fn read_options(body: &Body, options: &mut Options) -> Result<(), Refusal> {
+    for item in objects(body, "environment_variables")? {
+        let secure = item.flag("secure")?.unwrap_or(false);
+        let (plain, encrypted) = (item.text("value")?, item.text("encrypted_value")?);
+        let value = match (plain, encrypted) {
+            (Some(_), Some(_)) => {
+                return Err(invalid(
+                    "One of 'environment_variables' has both a 'value' and an 'encrypted_value': send one of them.",
+                ));
+            }
+            (Some(value), None) | (None, Some(value)) => value,
+            (None, None) => {
+                return Err(invalid(
+                    "Each of 'environment_variables' needs a 'name' and a 'value'.",
+                ));
+            }
         };
         options.overrides.push(Variable {
-            name: name.to_owned(),
+            name: item.required("name")?.to_owned(),
             value: value.to_owned(),
-            secure: item.get("secure").and_then(Value::as_bool).unwrap_or(false),
+            secure: secure || encrypted.is_some(),
         });
     }
+    // Old releases have an object of that name, from names to revisions.
+    if !matches!(body.get("materials"), Some(Value::Object(_))) {
+        for item in objects(body, "materials")? {
+            let fingerprint = item.required("fingerprint")?.to_owned();
+            let revision = item.required("revision")?.to_owned();
+            options.materials.push((fingerprint, revision));
+        }
+    }
     if let Some(update) = body.get("update_materials_before_scheduling") {
-        options.update_materials = update.as_bool().unwrap_or(true);
+        // A form has only texts.
+        options.update_materials = match update {
+            Value::String(text) => !text.eq_ignore_ascii_case("false"),
+            _ => body
+                .flag("update_materials_before_scheduling")?
+                .unwrap_or(true),
+        };
     }
     Ok(())
 }
 
-pub(super) fn refusal(error: TriggerError) -> Refusal {
+/// The objects of a list.
+fn objects(body: &Body, name: &str) -> Result<Vec<Body>, Refusal> {
+    let items = body.list(name)?.iter().map(|item| match item {
+        Value::Object(fields) => Ok(Body::of(fields.clone())),
+        _ => Err(invalid(format!("Each of '{name}' must be an object."))),
+    });
+    items.collect()
+}
+
+/// What old releases understand: `variables[K]`, `secure_variables[K]` and `materials[name]`, as
+/// fields of a form or of a JSON object, or as objects `variables`, `secure_variables`, `materials`.
+fn read_old_options(
+    body: &Body,
+    pipeline: &Pipeline,
+    options: &mut Options,
+) -> Result<(), Refusal> {
+    let mut pairs: Vec<(&str, &str, &Value)> = Vec::new();
+    for (field, value) in body.fields() {
+        for kind in [
+            "variables",
+            "secure_variables",
+            "materials",
+            "original_fingerprint",
+        ] {
+            let key = field.strip_prefix(kind);
+            let key = key.and_then(|rest| rest.strip_prefix('[')?.strip_suffix(']'));
+            if let Some(key) = key {
+                pairs.push((kind, key, value));
+            } else if let (true, Value::Object(all)) = (field == kind, value) {
+                pairs.extend(all.iter().map(|(key, value)| (kind, key.as_str(), value)));
+            }
+        }
+    }
+    for (kind, key, value) in pairs {
+        let value = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            _ => return Err(invalid(format!("'{kind}[{key}]' must be a text."))),
+        };
+        match kind {
+            "variables" | "secure_variables" => options.overrides.push(Variable {
+                name: key.to_owned(),
+                value,
+                secure: kind == "secure_variables",
+            }),
+            // Without a revision it is the newest.
+            "materials" if !value.is_empty() => {
+                let mut materials = pipeline.materials.iter();
+                let named = materials.find(|one| one.name().eq_ignore_ascii_case(key));
+                // A fingerprint is understood as well.
+                let fingerprint = named.map_or(key.to_owned(), |_| key.to_owned());
+                options.materials.push((fingerprint, value));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn refusal(name: &str, error: TriggerError) -> Refusal {
     let status = match &error {
         TriggerError::Database(_) => return Refusal::internal("trigger a pipeline", &error),
-        TriggerError::Unknown(name) => return reply::not_found("Pipeline", "name", name),
+        TriggerError::Unknown(name) => return call::not_found("Pipeline", "name", name),
         TriggerError::Active { .. }
         | TriggerError::Paused { .. }
         | TriggerError::Locked { .. }
@@ -145,179 +259,27 @@ pub(super) fn refusal(error: TriggerError) -> Refusal {
         | TriggerError::Password { .. }
         | TriggerError::Upstream { .. } => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    Refusal::message(status, Chain(&error).to_string())
+    let tried = format!("Failed to trigger pipeline [{name}]");
+    operation(status, &tried, Chain(&error))
 }
 
-async fn instance(
-    State(app): State<Arc<App>>,
+async fn comment(
+    call: Call<1>,
     Path((name, counter)): Path<(String, String)>,
-    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let counter = reply::counter(&counter)?;
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
+    let counter = call::counter(&counter)?;
+    let text = body.text("comment")?;
+    let text = text.ok_or_else(|| invalid("'comment' is missing."))?;
+    scheduling::comment(&call.app, &name, counter, text)
         .await
-        .map_err(DatabaseError::from)?;
-    let run = run::find_run(&mut connection, &name, counter).await?;
-    let run = run.ok_or_else(|| {
-        let text = format!("Pipeline with name '{name}' and counter '{counter}' was not found!");
-        Refusal::message(StatusCode::NOT_FOUND, text)
-    })?;
-    let view = view::of_run(&mut connection, run).await?;
-    Ok(reply::document(StatusCode::OK, version, &show(&view)))
-}
-
-async fn history(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, VERSION)?;
-    let (size, after) = paging(query.as_deref().unwrap_or_default())?;
-    let pipeline = defined(&app, &name).await?;
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
-    let runs: Vec<Run> = run::runs_of(&mut connection, &pipeline.name, after, size + 1).await?;
-    let more = i64::try_from(runs.len()).unwrap_or(i64::MAX) > size;
-    let mut shown = Vec::new();
-    let mut last = None;
-    for run in runs.into_iter().take(usize::try_from(size).unwrap_or(10)) {
-        last = Some(run.counter);
-        shown.push(show(&view::of_run(&mut connection, run).await?));
-    }
-    let mut body = json!({ "pipelines": shown });
-    if let (true, Some(last)) = (more, last) {
-        let base = reply::base(&app, &headers);
-        let next = format!(
-            "{base}/api/pipelines/{}/history?after={last}",
-            pipeline.name
-        );
-        body["_links"] = json!({ "next": { "href": next } });
-    }
-    Ok(reply::document(StatusCode::OK, version, &body))
-}
-
-pub(super) fn paging(query: &str) -> Result<(i64, Option<i64>), Refusal> {
-    let wrong = |name: &str| {
-        Refusal::message(
-            StatusCode::BAD_REQUEST,
-            format!("The query parameter '{name}' is wrong."),
-        )
-    };
-    let (mut size, mut after) = (10, None);
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        let number: Option<i64> = value.parse().ok().filter(|number| *number > 0);
-        match name.as_ref() {
-            "page_size" => {
-                let allowed = number.filter(|number| (10..=100).contains(number));
-                size = allowed.ok_or_else(|| wrong("page_size"))?;
+        .map_err(|error| match error {
+            CommentError::Database(error) => Refusal::from(error),
+            CommentError::UnknownRun { .. } => {
+                let text =
+                    format!("Pipeline with name '{name}' and counter '{counter}' was not found!");
+                Refusal::message(StatusCode::NOT_FOUND, text)
             }
-            "after" => after = Some(number.ok_or_else(|| wrong("after"))?),
-            "before" => return Err(wrong("before")),
-            _ => {}
-        }
-    }
-    Ok((size, after))
-}
-
-/// A run in GoCD's form.
-pub(super) fn show(view: &RunView) -> Value {
-    let run = &view.run;
-    let revisions: Vec<Value> = run.revisions.revisions.iter().map(show_material).collect();
-    let stages: Vec<Value> = view.stages.iter().map(show_stage).collect();
-    json!({
-        "name": run.pipeline,
-        "counter": run.counter,
-        "label": run.label,
-        "natural_order": f64::from(u32::try_from(run.counter).unwrap_or(u32::MAX)),
-        "can_run": !view.is_active(),
-        "preparing_to_schedule": false,
-        "comment": run.comment,
-        "scheduled_date": run.scheduled_at,
-        "build_cause": {
-            "trigger_message": run.trigger_message,
-            "trigger_forced": run.forced,
-            "approver": run.approver,
-            "material_revisions": revisions,
-        },
-        "stages": stages,
-    })
-}
-
-fn show_material(revision: &MaterialRevision) -> Value {
-    let (kind, name, description) = match &revision.material {
-        Material::GitMaterial(git) => {
-            let url = location::without_credentials(&git.url.url);
-            let name = git.scm.attributes.name.as_ref().map(ToString::to_string);
-            let description = format!("URL: {url}, Branch: {}", git.ref_spec_or_branch);
-            ("Git", name, description)
-        }
-        Material::DependencyMaterial(one) => {
-            let name = one.attributes.name.as_ref().map(ToString::to_string);
-            ("Pipeline", name, one.pipeline_name.to_string())
-        }
-        other => (other.kind(), None, other.kind().to_owned()),
-    };
-    let modifications: Vec<Value> = revision
-        .modifications
-        .iter()
-        .map(|one| {
-            json!({
-                "revision": one.revision,
-                "modified_time": one.modified_time.map(jiff::Timestamp::as_millisecond),
-                "user_name": one.user_name,
-                "comment": one.comment,
-                "email_address": one.email_address,
-            })
-        })
-        .collect();
-    json!({
-        "changed": revision.changed,
-        "material": {
-            "name": name,
-            "fingerprint": trigger::fingerprint(&revision.material),
-            "type": kind,
-            "description": description,
-        },
-        "modifications": modifications,
-    })
-}
-
-fn show_stage(stage: &StageView) -> Value {
-    let row = stage.row.as_ref();
-    let jobs: Vec<Value> = stage.jobs.iter().map(show_job).collect();
-    let mut shown = json!({
-        "name": stage.name,
-        "counter": row.map_or(1, |row| row.counter).to_string(),
-        "result": row.map_or("Unknown", run::StageRow::result),
-        "status": row.map_or("Unknown", |row| &row.state),
-        "rerun_of_counter": row.and_then(|row| row.rerun_of_counter),
-        "scheduled": row.is_some(),
-        "approval_type": stage.approval.wire_name(),
-        "approved_by": row.map(|row| &row.approved_by),
-        "operate_permission": true,
-        "can_run": stage.can_run,
-        "jobs": jobs,
-    });
-    if let Some(user) = row.and_then(|row| row.cancelled_by.as_ref()) {
-        shown["cancelled_by"] = json!(user);
-    }
-    shown
-}
-
-fn show_job(job: &JobView) -> Value {
-    json!({
-        "name": job.row.name,
-        "scheduled_date": job.row.scheduled_at,
-        "state": job.row.state,
-        "result": job.row.result,
-    })
+        })?;
+    Ok(call.message("Comment successfully updated."))
 }

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::routing::get;
-use axum::{Extension, Json, Router};
-use http::{HeaderMap, StatusCode};
+use axum::{Json, Router};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::reply;
+use super::call::{self, Call};
 use crate::App;
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
@@ -83,18 +83,8 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/api/journeyman/runs/{pipeline}/{counter}", get(one))
 }
 
-async fn pipelines(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
-    headers: HeaderMap,
-) -> Result<Json<Vec<PipelineSummary>>, Refusal> {
-    let base = reply::base(&app, &headers);
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
+async fn pipelines(call: Call<1>, actor: Actor) -> Result<Json<Vec<PipelineSummary>>, Refusal> {
+    let mut connection = call.reader().await?;
     let mut all = Vec::new();
     for stored in store::pipelines(&mut connection).await? {
         if !actor.sees(&stored.pipeline.group) {
@@ -102,7 +92,7 @@ async fn pipelines(
         }
         let newest = run::runs_of(&mut connection, &stored.pipeline.name, None, 1).await?;
         let latest = match newest.into_iter().next() {
-            Some(run) => Some(summary(&mut connection, run, &base).await?),
+            Some(run) => Some(summary(&mut connection, run, &call.base).await?),
             None => None,
         };
         all.push(PipelineSummary {
@@ -116,28 +106,21 @@ async fn pipelines(
 }
 
 async fn one(
-    State(app): State<Arc<App>>,
+    call: Call<1>,
     Path((pipeline, counter)): Path<(String, String)>,
-    headers: HeaderMap,
 ) -> Result<Json<RunSummary>, Refusal> {
-    let base = reply::base(&app, &headers);
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
+    let mut connection = call.reader().await?;
     let run = if counter == "latest" {
         let newest = run::runs_of(&mut connection, &pipeline, None, 1).await?;
         newest.into_iter().next()
     } else {
-        run::find_run(&mut connection, &pipeline, reply::counter(&counter)?).await?
+        run::find_run(&mut connection, &pipeline, call::counter(&counter)?).await?
     };
     let run = run.ok_or_else(|| {
         let text = format!("There is no run {pipeline}/{counter}.");
         Refusal::message(StatusCode::NOT_FOUND, text)
     })?;
-    Ok(Json(summary(&mut connection, run, &base).await?))
+    Ok(Json(summary(&mut connection, run, &call.base).await?))
 }
 
 async fn summary(

@@ -1,151 +1,285 @@
-//! `/api/stages` (run: version 2, the others: 3) and `/api/jobs` (version 1).
+//! `/api/stages`: running stages (version 2), all else about them (version 3).
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::Router;
+use axum::extract::{Path, RawQuery};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Extension, Router};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::reply;
+use super::body::{Body, BodyOrForm};
+use super::call::{self, Call, invalid};
+use super::instances::must_exist;
+use super::jobs::show_job;
+use super::paging;
+use super::pipelines::operation;
 use crate::App;
 use crate::answer::Refusal;
-use crate::database::DatabaseError;
+use crate::history::{self, RunName, StageRun, Window};
+use crate::jobs::StageLocator;
 use crate::scheduling::run::{self, Run, StageRow};
 use crate::scheduling::view::{self, JobView};
-use crate::scheduling::{self, CancelError, Refused, RunStageError};
-use crate::users::Actor;
-
-const RUN_VERSION: u32 = 2;
-const STAGE_VERSION: u32 = 3;
-const JOB_VERSION: u32 = 1;
+use crate::scheduling::{self, CancelError, Refused, Rerun, RerunError, RunStageError};
+use crate::users::{Actor, audit};
 
 pub(super) fn router() -> Router<Arc<App>> {
-    let stage = "/api/stages/{pipeline}/{counter}/{stage}";
-    let job = "/api/jobs/{pipeline}/{counter}/{stage}/{stage_counter}/{job}";
+    let stages = "/api/stages/{pipeline}";
+    let stage = format!("{stages}/{{counter}}/{{stage}}");
+    let one = format!("{stage}/{{stage_counter}}");
     Router::new()
         .route(&format!("{stage}/run"), post(run_stage))
-        .route(&format!("{stage}/{{stage_counter}}"), get(instance))
-        .route(&format!("{stage}/{{stage_counter}}/cancel"), post(cancel))
-        .route(job, get(job_instance))
+        .route(&one, get(instance))
+        .route(&format!("{one}/cancel"), post(cancel))
+        .route(&format!("{one}/run-failed-jobs"), post(run_failed))
+        .route(&format!("{one}/run-selected-jobs"), post(run_selected))
+        .route(&format!("{stages}/{{stage}}/history"), get(recent))
+        // Of old releases.
+        .route("/run/{pipeline}/{counter}/{stage}", post(run_stage))
+        .route(&format!("{stages}/{{stage}}/cancel"), post(cancel_latest))
+        .route(
+            &format!("{stages}/{{stage}}/history/{{offset}}"),
+            get(by_offset),
+        )
+        .route(
+            &format!("{stages}/{{stage}}/instance/{{counter}}/{{stage_counter}}"),
+            get(old_instance),
+        )
 }
 
 async fn run_stage(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
+    call: Call<2>,
+    actor: Actor,
     Path((pipeline, counter, stage)): Path<(String, String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
+    _: BodyOrForm,
 ) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, RUN_VERSION)?;
-    reply::body(&headers, &body)?;
     let counter = if counter.eq_ignore_ascii_case("latest") {
-        let mut connection = app
-            .database
-            .readers()
-            .acquire()
-            .await
-            .map_err(DatabaseError::from)?;
+        let mut connection = call.reader().await?;
         let newest = run::runs_of(&mut connection, &pipeline, None, 1).await?;
         let newest = newest.first().map(|run| run.counter);
-        newest.ok_or_else(|| reply::not_found("Pipeline", "name", &pipeline))?
+        newest.ok_or_else(|| call::not_found("Pipeline", "name", &pipeline))?
     } else {
-        reply::counter(&counter)?
+        call::counter(&counter)?
     };
-    scheduling::run_stage(&app, &pipeline, counter, &stage, &actor)
+    let stage_counter = scheduling::run_stage(&call.app, &pipeline, counter, &stage, &actor)
         .await
-        .map_err(refusal)?;
+        .map_err(|error| refusal(&pipeline, counter, &stage, error))?;
+    audit::detail(format!("run {counter}, stage run {stage_counter}"));
     let text = format!("Request to run stage {pipeline}/{counter}/{stage} accepted");
-    Ok(reply::message(StatusCode::ACCEPTED, version, text))
+    Ok(call.message_with(StatusCode::ACCEPTED, text))
 }
 
-async fn cancel(
-    State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
-    Path((pipeline, counter, stage, stage_counter)): Path<(String, String, String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, STAGE_VERSION)?;
-    reply::body(&headers, &body)?;
-    let (counter, stage_counter) = (reply::counter(&counter)?, reply::counter(&stage_counter)?);
-    let done =
-        scheduling::cancel_stage(&app, &pipeline, counter, &stage, stage_counter, &actor.name)
-            .await
-            .map_err(|error| match error {
-                CancelError::Database(error) => Refusal::from(error),
-                CancelError::Unknown { stage } => reply::not_found("Stage", "locator", &stage),
-            })?;
-    let text = if done {
-        "Stage cancelled successfully."
-    } else {
-        "Stage is not active. Cancellation Ignored."
-    };
-    Ok(reply::message(StatusCode::OK, version, text))
-}
-
-pub(super) fn refusal(error: RunStageError) -> Refusal {
+pub(super) fn refusal(pipeline: &str, counter: i64, stage: &str, error: RunStageError) -> Refusal {
     let status = match &error {
         RunStageError::Database(_) => return Refusal::internal("run a stage", &error),
         RunStageError::UnknownRun { .. } | RunStageError::UnknownStage { .. } => {
             StatusCode::NOT_FOUND
         }
-        RunStageError::Refused {
-            refused: Refused::NotAllowed { .. },
-            ..
-        } => StatusCode::FORBIDDEN,
-        RunStageError::Refused { .. } | RunStageError::PreviousNotPassed { .. } => {
-            StatusCode::CONFLICT
-        }
+        RunStageError::Refused { refused, .. } => status_of(refused),
+        RunStageError::PreviousNotPassed { .. } => StatusCode::CONFLICT,
         RunStageError::PreviousNotRun { .. } => StatusCode::BAD_REQUEST,
     };
-    Refusal::message(status, error.to_string())
+    let tried = format!("Failed to run stage [{stage}] of pipeline [{pipeline}/{counter}]");
+    operation(status, &tried, error)
 }
 
-async fn find(
-    app: &App,
-    pipeline: &str,
-    counter: &str,
-    stage: &str,
-    stage_counter: &str,
+fn status_of(refused: &Refused) -> StatusCode {
+    match refused {
+        Refused::NotAllowed { .. } => StatusCode::FORBIDDEN,
+        Refused::Active { .. } | Refused::Paused { .. } | Refused::Locked { .. } => {
+            StatusCode::CONFLICT
+        }
+    }
+}
+
+async fn run_failed(
+    call: Call<3>,
+    actor: Actor,
+    Path(path): Path<(String, String, String, String)>,
+    _: BodyOrForm,
+) -> Result<Response, Refusal> {
+    rerun(&call, &actor, &locator(path)?, &Rerun::Failed).await
+}
+
+async fn run_selected(
+    call: Call<3>,
+    actor: Actor,
+    Path(path): Path<(String, String, String, String)>,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let locator = locator(path)?;
+    let jobs = body.texts("jobs")?;
+    let jobs = jobs.ok_or_else(|| invalid("'jobs' is missing: the names of the jobs to run."))?;
+    rerun(&call, &actor, &locator, &Rerun::Selected(jobs)).await
+}
+
+async fn rerun(
+    call: &Call<3>,
+    actor: &Actor,
+    stage: &StageLocator,
+    which: &Rerun,
+) -> Result<Response, Refusal> {
+    let StageLocator {
+        pipeline,
+        counter,
+        stage,
+        stage_counter,
+    } = stage;
+    let made = scheduling::rerun_jobs(
+        &call.app,
+        pipeline,
+        *counter,
+        stage,
+        *stage_counter,
+        which,
+        actor,
+    );
+    let made = made.await.map_err(|error| {
+        let status = match &error {
+            RerunError::Database(_) => return Refusal::internal("run jobs again", &error),
+            RerunError::UnknownStage { stage } => {
+                return call::not_found("Stage", "locator", stage);
+            }
+            RerunError::UnknownJobs { .. } => StatusCode::NOT_FOUND,
+            RerunError::NoneFailed { .. } | RerunError::NoneSelected { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            RerunError::AgentGone { .. } => StatusCode::CONFLICT,
+            RerunError::Refused { refused, .. } => status_of(refused),
+        };
+        let tried =
+            format!("Failed to rerun jobs of stage [{stage}] of pipeline [{pipeline}/{counter}]");
+        operation(status, &tried, error)
+    })?;
+    audit::detail(format!("stage run {made}"));
+    Ok(call.message_with(StatusCode::ACCEPTED, "Request to rerun jobs accepted"))
+}
+
+async fn cancel(
+    call: Call<3>,
+    actor: Actor,
+    Path(path): Path<(String, String, String, String)>,
+    _: BodyOrForm,
+) -> Result<Response, Refusal> {
+    cancel_one(&call, &actor, &locator(path)?).await
+}
+
+/// The active run of a stage, else the latest.
+async fn cancel_latest(
+    call: Call<3>,
+    actor: Actor,
+    Path((pipeline, stage)): Path<(String, String)>,
+    _: BodyOrForm,
+) -> Result<Response, Refusal> {
+    let found: Option<(i64, i64)> = sqlx::query_as(
+        "SELECT pipeline_runs.counter, stages.counter FROM stages \
+         JOIN pipeline_runs ON pipeline_runs.id = stages.run_id \
+         WHERE stages.pipeline = lower($1) AND lower(stages.name) = lower($2) \
+         ORDER BY stages.completed_at IS NOT NULL, stages.id DESC LIMIT 1",
+    )
+    .bind(&pipeline)
+    .bind(&stage)
+    .fetch_optional(&mut *call.reader().await?)
+    .await
+    .map_err(crate::database::DatabaseError::from)?;
+    let (counter, stage_counter) =
+        found.ok_or_else(|| call::not_found("Stage", "locator", &format!("{pipeline}/{stage}")))?;
+    let locator = StageLocator {
+        pipeline,
+        counter,
+        stage,
+        stage_counter,
+    };
+    cancel_one(&call, &actor, &locator).await
+}
+
+async fn cancel_one(
+    call: &Call<3>,
+    actor: &Actor,
+    stage: &StageLocator,
+) -> Result<Response, Refusal> {
+    let StageLocator {
+        pipeline,
+        counter,
+        stage,
+        stage_counter,
+    } = stage;
+    let done = scheduling::cancel_stage(
+        &call.app,
+        pipeline,
+        *counter,
+        stage,
+        *stage_counter,
+        &actor.name,
+    );
+    let done = done.await.map_err(|error| match error {
+        CancelError::Database(error) => Refusal::from(error),
+        CancelError::Unknown { stage } => call::not_found("Stage", "locator", &stage),
+    })?;
+    Ok(call.message(match done {
+        true => "Stage cancelled successfully.",
+        false => "Stage is not active. Cancellation Ignored.",
+    }))
+}
+
+fn locator(
+    (pipeline, counter, stage, stage_counter): (String, String, String, String),
+) -> Result<StageLocator, Refusal> {
+    Ok(StageLocator {
+        pipeline,
+        counter: call::counter(&counter)?,
+        stage,
+        stage_counter: call::counter(&stage_counter)?,
+    })
+}
+
+/// A run of a stage that must be there.
+pub(super) async fn find<const NEWEST: u32>(
+    call: &Call<NEWEST>,
+    stage: &StageLocator,
 ) -> Result<(Run, StageRow, Vec<JobView>), Refusal> {
     let not_there = || {
+        let StageLocator {
+            pipeline,
+            counter,
+            stage,
+            stage_counter,
+        } = stage;
         let locator = format!("{pipeline}/{counter}/{stage}/{stage_counter}");
-        reply::not_found("Stage", "locator", &locator)
+        call::not_found("Stage", "locator", &locator)
     };
-    let counter = reply::counter(counter)?;
-    let stage_counter = reply::counter(stage_counter)?;
-    let mut connection = app
-        .database
-        .readers()
-        .acquire()
-        .await
-        .map_err(DatabaseError::from)?;
-    let run = run::find_run(&mut connection, pipeline, counter).await?;
+    let mut connection = call.reader().await?;
+    let run = run::find_run(&mut connection, &stage.pipeline, stage.counter).await?;
     let run = run.ok_or_else(not_there)?;
-    let row = run::find_stage(&mut connection, run.id, stage, stage_counter).await?;
-    let row = row.ok_or_else(not_there)?;
+    let found = run::find_stage(&mut connection, run.id, &stage.stage, stage.stage_counter).await?;
+    let row = found.ok_or_else(not_there)?;
     let jobs = view::jobs_of_stage(&mut connection, row.id).await?;
     Ok((run, row, jobs))
 }
 
 async fn instance(
-    State(app): State<Arc<App>>,
-    Path((pipeline, counter, stage, stage_counter)): Path<(String, String, String, String)>,
-    headers: HeaderMap,
+    call: Call<3>,
+    Path(path): Path<(String, String, String, String)>,
 ) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, STAGE_VERSION)?;
-    let (run, row, jobs) = find(&app, &pipeline, &counter, &stage, &stage_counter).await?;
+    show_instance(&call, &locator(path)?).await
+}
+
+async fn old_instance(
+    call: Call<3>,
+    Path((pipeline, stage, counter, stage_counter)): Path<(String, String, String, String)>,
+) -> Result<Response, Refusal> {
+    let locator = locator((pipeline, counter, stage, stage_counter))?;
+    show_instance(&call, &locator).await
+}
+
+async fn show_instance(call: &Call<3>, stage: &StageLocator) -> Result<Response, Refusal> {
+    let (run, row, jobs) = find(call, stage).await?;
     let definition = run.definition.stage(&row.name).map(|(_, stage)| stage);
-    let last = jobs
-        .iter()
-        .flat_map(|job| &job.transitions)
-        .map(|one| one.at)
-        .max();
-    let shown: Vec<Value> = jobs.iter().map(|job| show_job(&run, &row, job)).collect();
+    let changes = jobs.iter().flat_map(|job| &job.transitions);
+    let last = changes.map(|one| one.at).max();
+    let name = RunName::of(&run);
+    let shown: Vec<Value> = jobs.iter().map(|job| show_job(&name, &row, job)).collect();
     let mut body = json!({
         "name": row.name,
         "counter": row.counter,
@@ -154,7 +288,7 @@ async fn instance(
         "scheduled_at": row.scheduled_at,
         "last_transitioned_time": last,
         "result": row.result(),
-        "rerun_of_counter": null,
+        "rerun_of_counter": row.rerun_of_counter,
         "fetch_materials": definition.is_none_or(|stage| stage.fetch_materials),
         "clean_working_directory": definition.is_some_and(|stage| stage.clean_workspace),
         "artifacts_deleted": false,
@@ -162,54 +296,66 @@ async fn instance(
         "pipeline_counter": run.counter,
         "jobs": shown,
     });
-    if let Some(user) = &row.cancelled_by {
+    say_who_cancelled(&row, &mut body);
+    Ok(call.answer(&body))
+}
+
+fn say_who_cancelled(row: &StageRow, body: &mut Value) {
+    if let ("Cancelled", Some(user)) = (row.result(), &row.cancelled_by) {
         body["cancelled_by"] = json!(user);
     }
-    Ok(reply::document(StatusCode::OK, version, &body))
 }
 
-async fn job_instance(
-    State(app): State<Arc<App>>,
-    Path((pipeline, counter, stage, stage_counter, job)): Path<(
-        String,
-        String,
-        String,
-        String,
-        String,
-    )>,
-    headers: HeaderMap,
+async fn recent(
+    call: Call<3>,
+    Path((pipeline, stage)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let version = reply::version(&headers, JOB_VERSION)?;
-    let (run, row, jobs) = find(&app, &pipeline, &counter, &stage, &stage_counter).await?;
-    let found = jobs
-        .iter()
-        .find(|one| one.row.name.eq_ignore_ascii_case(&job));
-    let found = found.ok_or_else(|| reply::not_found("Job", "name", &job))?;
-    Ok(reply::document(
-        StatusCode::OK,
-        version,
-        &show_job(&run, &row, found),
-    ))
+    let window = paging::window(query.as_deref())?;
+    list(&call, &pipeline, &stage, window).await
 }
 
-fn show_job(run: &Run, stage: &StageRow, job: &JobView) -> Value {
-    let transitions: Vec<Value> = job
-        .transitions
-        .iter()
-        .map(|one| json!({ "state": one.state, "state_change_time": one.at }))
-        .collect();
-    json!({
-        "name": job.row.name,
-        "state": job.row.state,
-        "result": job.row.result,
-        "original_job_id": null,
-        "scheduled_date": job.row.scheduled_at,
-        "rerun": false,
-        "agent_uuid": job.row.agent_uuid,
-        "pipeline_name": run.pipeline,
-        "pipeline_counter": run.counter,
-        "stage_name": stage.name,
-        "stage_counter": stage.counter.to_string(),
-        "job_state_transitions": transitions,
-    })
+async fn by_offset(
+    call: Call<3>,
+    Path((pipeline, stage, offset)): Path<(String, String, String)>,
+) -> Result<Response, Refusal> {
+    list(&call, &pipeline, &stage, paging::offset(&offset)?).await
+}
+
+async fn list(
+    call: &Call<3>,
+    pipeline: &str,
+    stage: &str,
+    window: Window,
+) -> Result<Response, Refusal> {
+    let mut connection = call.reader().await?;
+    must_exist(&mut connection, pipeline).await?;
+    let page = history::stages(&mut connection, pipeline, stage, window).await?;
+    if page.items.is_empty() && !history::knows_stage(&mut connection, pipeline, stage).await? {
+        return Err(call::not_found("Stage", "name", stage));
+    }
+    let path = format!("/api/stages/{pipeline}/{stage}/history");
+    let body = paging::document(call, &path, window, "stages", &page, show);
+    Ok(call.answer(&body))
+}
+
+fn show(stage: &StageRun) -> Value {
+    let row = &stage.row;
+    let jobs = stage.jobs.iter();
+    let jobs: Vec<Value> = jobs.map(|job| show_job(&stage.run, row, job)).collect();
+    let mut shown = json!({
+        "name": row.name,
+        "counter": row.counter.to_string(),
+        "approval_type": stage.approval.map(|approval| approval.wire_name()),
+        "approved_by": row.approved_by,
+        "scheduled_at": row.scheduled_at,
+        "result": row.result(),
+        "status": row.state,
+        "rerun_of_counter": row.rerun_of_counter,
+        "pipeline_name": stage.run.pipeline,
+        "pipeline_counter": stage.run.counter,
+        "jobs": jobs,
+    });
+    say_who_cancelled(row, &mut shown);
+    shown
 }

@@ -1,3 +1,6 @@
+mod feeds;
+mod runs;
+
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 

@@ -66,12 +66,18 @@ const FOR_ADMINS: [&str; 5] = [
 const FOR_ACCOUNTS: [&str; 2] = ["/go/auth/logout", "/go/api/auth/permissions"];
 
 /// Lists that are cut to what the caller may see, and what everybody may know.
-const FOR_ALL: [&str; 8] = [
+const FOR_ALL: [&str; 14] = [
     "/go/agents",
     "/go/api/agents",
     "/go/api/agents/{uuid}",
     "/go/api/config/pipeline_groups",
+    "/go/api/dashboard",
+    "/go/api/feed/jobs/scheduled.xml",
+    "/go/api/feed/pipelines.xml",
+    "/go/api/jobs/scheduled.xml",
     "/go/api/journeyman/pipelines",
+    "/go/api/pipelines.xml",
+    "/go/cctray.xml",
     "/go/dashboard",
     "/go/home",
     "/go/pipelines",
@@ -128,6 +134,7 @@ pub(super) fn is_for_programs(route: &str) -> bool {
         "/go/files/",
         "/go/cctray.xml",
         "/go/properties/",
+        "/go/run/",
     ]
     .iter()
     .any(|begin| route.starts_with(begin))
@@ -177,6 +184,14 @@ mod tests {
             ("POST", "/go/agents/{uuid}/{action}", Everywhere(Admin)),
             ("GET", "/go/api/agents/{uuid}", Anywhere(View)),
             ("PATCH", "/go/api/agents/{uuid}", Everywhere(Admin)),
+            ("GET", "/go/api/dashboard", Anywhere(View)),
+            ("GET", "/go/cctray.xml", Anywhere(View)),
+            ("POST", "/go/run/{pipeline}/{counter}/{stage}", web(Operate)),
+            (
+                "GET",
+                "/go/api/feed/pipelines/{pipeline}/stages.xml",
+                web(View),
+            ),
             ("GET", "/go/pipelines", Anywhere(View)),
             ("POST", "/go/pipelines/{pipeline}/trigger", web(Operate)),
             (
