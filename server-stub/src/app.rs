@@ -13,10 +13,12 @@ use crate::{
     database::Database,
     health::Health,
     jobs::JobLocks,
-    pipelines::cipher::Cipher,
+    materials::Materials,
+    pipelines::{cipher::Cipher, watch::Looks},
     registration::Keys,
     releases::Releases,
     remoting::Polls,
+    scheduling::production::Production,
     trust::Trust,
     users::Users,
 };
@@ -38,6 +40,12 @@ pub struct App {
     pub releases: Releases,
     /// What is wrong just now.
     pub health: Health,
+    /// Which configuration repositories are being looked at.
+    pub looks: Looks,
+    /// When which git material is looked at.
+    pub materials: Materials,
+    /// Which pipelines changes may start.
+    pub production: Production,
     pub polls: Polls,
     /// Where the server can be reached.
     pub endpoints: Endpoints,

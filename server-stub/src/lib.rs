@@ -34,6 +34,7 @@ pub mod history;
 pub mod jobs;
 pub mod listening;
 pub mod log;
+pub mod materials;
 pub mod pages;
 pub mod pipelines;
 pub mod registration;

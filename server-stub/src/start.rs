@@ -26,14 +26,17 @@ use crate::{
     health::Health,
     jobs::JobLocks,
     listening::{self, BindError, Listener, STOP_GRACE},
+    materials::{self, Materials},
     pipelines::{
+        self,
         cipher::{Cipher, KeyError},
-        repositories,
+        watch::Looks,
     },
     registration::Keys,
     releases::{self, Releases},
     remoting::Polls,
-    router, scheduling,
+    router,
+    scheduling::{self, production, production::Production, timer},
     trust::{self, Trust, TrustError},
     users::{self, Login, Users},
 };
@@ -180,6 +183,9 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         consoles: Consoles::new(paths.consoles()),
         releases: Releases::default(),
         health: Health::default(),
+        looks: Looks::default(),
+        materials: Materials::default(),
+        production: Production::default(),
         configuration,
         paths,
         database,
@@ -219,7 +225,10 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     }
     scheduling::resume(&app).await?;
     app.tasks.spawn(agents::watch(Arc::clone(&app)));
-    app.tasks.spawn(repositories::watch(Arc::clone(&app)));
+    app.tasks.spawn(pipelines::watch::watch(Arc::clone(&app)));
+    app.tasks.spawn(materials::watch(Arc::clone(&app)));
+    app.tasks.spawn(production::watch(Arc::clone(&app)));
+    app.tasks.spawn(timer::watch(Arc::clone(&app)));
 
     let file = EndpointsFile {
         http_url: &app.endpoints.http_url,

@@ -200,7 +200,12 @@ fn spawn(scene: &Scene, data: &Path, arguments: &[String], http: &str, https: &s
         .expect("a file for the server's output");
     let password = data.with_extension("password");
     fs::write(&password, PASSWORD).expect("a file for the password");
-    serve(scene, data)
+    let mut command = serve(scene, data);
+    // A test that does not say how often repositories are looked at wants no runs but its own.
+    if !arguments.iter().any(|one| one == "--material-interval") {
+        command.arg("--no-automatic-runs");
+    }
+    command
         .env("JOURNEYMAN_ADMIN_PASSWORD_FILE", password)
         .args(["--http-port", http, "--https-port", https])
         .args(arguments)

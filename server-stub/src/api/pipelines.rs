@@ -253,10 +253,17 @@ pub(super) fn refusal(name: &str, error: TriggerError) -> Refusal {
         TriggerError::Active { .. }
         | TriggerError::Paused { .. }
         | TriggerError::Locked { .. }
+        | TriggerError::BeingTriggered(_)
+        | TriggerError::NothingNew(_)
         | TriggerError::Unsteady(_) => StatusCode::CONFLICT,
+        TriggerError::Encrypt(_) => return Refusal::internal("trigger a pipeline", &error),
         TriggerError::UnknownVariable { .. }
         | TriggerError::Material { .. }
-        | TriggerError::Password { .. }
+        | TriggerError::Value { .. }
+        | TriggerError::NotSeen { .. }
+        | TriggerError::UnknownMaterial { .. }
+        | TriggerError::UnknownRevision { .. }
+        | TriggerError::NoAgreement { .. }
         | TriggerError::Upstream { .. } => StatusCode::UNPROCESSABLE_ENTITY,
     };
     let tried = format!("Failed to trigger pipeline [{name}]");

@@ -18,6 +18,8 @@ use std::{
 use secrecy::SecretString;
 use url::Url;
 
+use crate::pipelines::git;
+
 pub use layers::{Effective, Origin, Problem, effective, without_environment};
 pub use settings::{LogFormat, Settings};
 
@@ -42,6 +44,8 @@ pub struct Configuration {
     pub repository_interval: Duration,
     /// Time between two looks at each git material of a pipeline. GoCD: 60 s.
     pub material_interval: Duration,
+    /// The longest a look at a git repository may take.
+    pub fetch_limit: Duration,
     /// Whether changes, timers and passed stages upstream start runs.
     pub automatic_runs: bool,
     /// Silence of a console after which its job is cancelled, for jobs that do not say. None: never.
@@ -109,6 +113,7 @@ impl Default for Configuration {
             agent_timeout: Duration::from_secs(300),
             repository_interval: Duration::from_secs(60),
             material_interval: Duration::from_secs(60),
+            fetch_limit: git::PATIENCE,
             automatic_runs: true,
             job_timeout: None,
             webhook_secret: None,

@@ -4,21 +4,25 @@
 //! server that accepts a connection and then says nothing, and such a thread must hold up neither
 //! the requests nor the end of the process.
 
+use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use git2::{
-    AutotagOption, Cred, CredentialType, FetchOptions, ObjectType, Oid, RemoteCallbacks,
+    AutotagOption, Cred, CredentialType, Delta, FetchOptions, ObjectType, Oid, RemoteCallbacks,
     Repository, Sort, TreeWalkMode, TreeWalkResult,
 };
+use journeyman_protocol::revision::ModifiedAction;
 use ring::digest;
 
 use super::location;
 use super::reader::{self, Problem, Source};
 use super::yaml::MAX_FILE_BYTES;
 use crate::hex::hex;
+use crate::materials::{File as ChangedFile, MODIFICATIONS_OF_A_RUN};
 
 /// How long a fetch may take, waiting for another fetch of the same repository included.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,8 +33,14 @@ const MAX_FILES: usize = 1000;
 /// Bytes of all configuration files of one revision.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// Modifications attached to one run. GoCD has no limit; a run after years of silence needs one.
-const MAX_MODIFICATIONS: usize = 500;
+/// How long a server that does not answer is listened to, in milliseconds.
+const SILENCE: i32 = 30_000;
+
+/// Files of one commit that are told; of the others only how many there are.
+const MAX_CHANGED_FILES: usize = 10_000;
+
+/// Characters of a commit's message that are kept.
+const MAX_MESSAGE: usize = 64 * 1024;
 
 /// libgit2 asks again for as long as it is given something.
 const MAX_CREDENTIAL_ATTEMPTS: usize = 4;
@@ -46,8 +56,8 @@ pub enum GitError {
     },
     #[error("there is no branch {branch} in {url}")]
     NoBranch { url: String, branch: String },
-    #[error("{url} did not answer within {} s", PATIENCE.as_secs())]
-    Slow { url: String },
+    #[error("{url} did not answer within {} s", .patience.as_secs())]
+    Slow { url: String, patience: Duration },
     #[error("cannot read {what} in the copy of {url}: {cause}")]
     Read {
         what: String,
@@ -85,11 +95,16 @@ pub struct Commit {
     pub message: String,
     /// Seconds since the Unix epoch, of the commit itself.
     pub seconds: i64,
+    /// What it changes; of a merge only what differs from all its parents.
+    pub files: Vec<ChangedFile>,
+    /// So many more.
+    pub more_files: i64,
 }
 
-/// Runs a blocking piece of work on a thread that nothing waits for longer than [`PATIENCE`].
+/// Runs a blocking piece of work on a thread that nothing waits for longer than `patience`.
 pub async fn in_background<T: Send + 'static>(
     url: &str,
+    patience: Duration,
     work: impl FnOnce() -> Result<T, GitError> + Send + 'static,
 ) -> Result<T, GitError> {
     let (done, outcome) = tokio::sync::oneshot::channel();
@@ -98,6 +113,7 @@ pub async fn in_background<T: Send + 'static>(
         .spawn(move || drop(done.send(work())));
     let slow = || GitError::Slow {
         url: location::without_credentials(url),
+        patience,
     };
     if let Err(source) = started {
         return Err(GitError::Copy {
@@ -105,7 +121,7 @@ pub async fn in_background<T: Send + 'static>(
             source,
         });
     }
-    match tokio::time::timeout(PATIENCE, outcome).await {
+    match tokio::time::timeout(patience, outcome).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) | Err(_) => Err(slow()),
     }
@@ -124,6 +140,7 @@ impl Mirror {
     /// Brings the copy of a branch up to date, cloning it first if need be. All materials and
     /// configuration repositories with one address share a copy under `folder`.
     pub fn fetch(folder: &Path, remote: &Remote) -> Result<Self, GitError> {
+        limit_silence();
         let deadline = Instant::now() + PATIENCE;
         let shown_url = location::without_credentials(&remote.url);
         let path = folder.join(name_of(&remote.url));
@@ -238,10 +255,14 @@ impl Mirror {
         Ok((files, refused))
     }
 
-    /// What is new on the branch since `seen`, newest first; the newest commit alone when nothing
-    /// is, when nothing was seen yet, or when history was rewritten back to an older commit.
+    /// What is new on the branch since `seen`, newest first: nothing if the branch is still there;
+    /// the newest commit alone when nothing was seen yet, when what was seen is lost, or when the
+    /// branch was set back to an older commit.
     pub fn history(&self, seen: Option<&str>) -> Result<Vec<Commit>, GitError> {
         let head = self.head()?;
+        if seen == Some(head.to_string().as_str()) {
+            return Ok(Vec::new());
+        }
         let failed = |cause: git2::Error| self.read_error("the history", &cause);
         let mut walk = self.repository.revwalk().map_err(failed)?;
         walk.set_sorting(Sort::TOPOLOGICAL | Sort::TIME)
@@ -253,7 +274,7 @@ impl Mirror {
         let limit = match seen {
             Some(seen) => {
                 walk.hide(seen).map_err(failed)?;
-                MAX_MODIFICATIONS
+                usize::try_from(MODIFICATIONS_OF_A_RUN).unwrap_or(usize::MAX)
             }
             None => 1,
         };
@@ -272,6 +293,10 @@ impl Mirror {
             .repository
             .find_commit(id)
             .map_err(|cause| self.read_error("the history", &cause))?;
+        let files = self
+            .changed_files(&commit)
+            .map_err(|cause| self.read_error("a commit's files", &cause))?;
+        let more_files = files.len().saturating_sub(MAX_CHANGED_FILES);
         let author = commit.author();
         let name = String::from_utf8_lossy(author.name_bytes()).into_owned();
         let email = String::from_utf8_lossy(author.email_bytes()).into_owned();
@@ -281,9 +306,48 @@ impl Mirror {
             email,
             message: String::from_utf8_lossy(commit.message_bytes())
                 .trim_end()
-                .to_owned(),
+                .chars()
+                .take(MAX_MESSAGE)
+                .collect(),
             seconds: commit.time().seconds(),
+            files: files.into_iter().take(MAX_CHANGED_FILES).collect(),
+            more_files: i64::try_from(more_files).unwrap_or(i64::MAX),
         })
+    }
+
+    fn changed_files(&self, commit: &git2::Commit<'_>) -> Result<Vec<ChangedFile>, git2::Error> {
+        let tree = commit.tree()?;
+        let changed_from = |parent: Option<&git2::Tree<'_>>| {
+            let diff = self
+                .repository
+                .diff_tree_to_tree(parent, Some(&tree), None)?;
+            let file = |delta: git2::DiffDelta<'_>| {
+                let path = delta
+                    .new_file()
+                    .path_bytes()
+                    .or(delta.old_file().path_bytes());
+                ChangedFile {
+                    path: String::from_utf8_lossy(path.unwrap_or_default()).into_owned(),
+                    action: match delta.status() {
+                        Delta::Added => ModifiedAction::Added,
+                        Delta::Deleted => ModifiedAction::Deleted,
+                        _ => ModifiedAction::Modified,
+                    },
+                }
+            };
+            Ok::<_, git2::Error>(diff.deltas().map(file).collect::<Vec<_>>())
+        };
+        let mut parents = commit.parents();
+        let Some(first) = parents.next() else {
+            return changed_from(None);
+        };
+        let mut files = changed_from(Some(&first.tree()?))?;
+        for parent in parents {
+            let others = changed_from(Some(&parent.tree()?))?;
+            let others: HashSet<&str> = others.iter().map(|file| file.path.as_str()).collect();
+            files.retain(|file| others.contains(file.path.as_str()));
+        }
+        Ok(files)
     }
 
     fn read_error(&self, what: &str, cause: &git2::Error) -> GitError {
@@ -295,9 +359,32 @@ impl Mirror {
     }
 }
 
+/// Has libgit2 give up on a server that accepts a connection and then says nothing.
+#[expect(
+    unsafe_code,
+    reason = "the settings of a C library, which has no other way to them"
+)]
+fn limit_silence() {
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
+        // SAFETY: they are read by connections only, and nothing connects but after this call,
+        // which no two threads are in at once.
+        let outcome = unsafe {
+            git2::opts::set_server_connect_timeout_in_milliseconds(SILENCE)
+                .and_then(|()| git2::opts::set_server_timeout_in_milliseconds(SILENCE))
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(
+                error = error.message(),
+                "cannot limit how long git servers are silent"
+            );
+        }
+    });
+}
+
 /// Where a branch is at the remote, and where the copy keeps it. What is no branch there is kept
 /// apart from those that are, whatever name a refspec gives it.
-fn references(branch: &str) -> (String, String) {
+pub(crate) fn references(branch: &str) -> (String, String) {
     let source = branch.split_once(':').map_or(branch, |(source, _)| source);
     match source.strip_prefix("refs/") {
         None => {
@@ -333,6 +420,7 @@ fn lock(path: &Path, shown_url: &str, deadline: Instant) -> Result<File, GitErro
             Err(TryLockError::WouldBlock) => {
                 return Err(GitError::Slow {
                     url: shown_url.to_owned(),
+                    patience: PATIENCE,
                 });
             }
             Err(TryLockError::Error(source)) => return Err(copy_error(source)),

@@ -22,6 +22,36 @@ pub fn has_credentials(url: &str) -> bool {
     without_credentials(url) != url
 }
 
+/// Where the repository is, the same for all ways to write it: with or without scheme, user, port
+/// and `.git`, as an address or in ssh's short form.
+#[must_use]
+pub fn place(url: &str) -> String {
+    let url = url.trim();
+    let (host, path) = match url.split_once("://") {
+        Some((_, rest)) => {
+            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let path = path.split(['?', '#']).next().unwrap_or_default();
+            let host = authority
+                .rsplit_once('@')
+                .map_or(authority, |(_, host)| host);
+            let port = host
+                .rsplit_once(':')
+                .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+            (port.map_or(host, |(host, _)| host), path)
+        }
+        None => match url.split_once(':') {
+            // ssh: a colon before any slash.
+            Some((host, path)) if !host.contains('/') => {
+                (host.rsplit_once('@').map_or(host, |(_, host)| host), path)
+            }
+            _ => ("", url),
+        },
+    };
+    let path = path.trim_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    format!("{host}/{}", path.trim_end_matches('/')).to_lowercase()
+}
+
 /// User and password out of the address, percent-decoded.
 #[must_use]
 pub fn credentials(url: &str) -> Option<(String, Option<String>)> {
@@ -62,6 +92,35 @@ mod tests {
         ];
         for (given, expected) in table {
             assert_eq!(without_credentials(given), expected);
+        }
+    }
+
+    #[test]
+    fn a_repository_is_the_same_however_its_address_is_written() {
+        let same = [
+            "https://git.example/Team/app.git",
+            "https://git.example/team/app",
+            "https://git.example/team/app/",
+            "http://user:p%40ss@git.example:8443/team/app.git",
+            "ssh://git@git.example/team/app.git",
+            "ssh://git@git.example:2222/team/app.git",
+            "git@git.example:team/app.git",
+            "git.example:/team/app",
+            "git://git.example/team/app.git",
+        ];
+        for url in same {
+            assert_eq!(place(url), "git.example/team/app", "{url}");
+        }
+        let others = [
+            ("https://git.example/team/app2", "git.example/team/app2"),
+            ("https://other.example/team/app", "other.example/team/app"),
+            ("/srv/git/app.git", "/srv/git/app"),
+            ("file:///srv/git/app.git", "/srv/git/app"),
+            ("https://git.example", "git.example/"),
+            ("", "/"),
+        ];
+        for (url, expected) in others {
+            assert_eq!(place(url), expected, "{url}");
         }
     }
 

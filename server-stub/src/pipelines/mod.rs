@@ -11,5 +11,7 @@ pub mod names;
 pub mod outline;
 pub mod reader;
 pub mod repositories;
+mod seal;
 pub mod store;
+pub mod watch;
 pub mod yaml;

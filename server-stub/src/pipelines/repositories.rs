@@ -15,6 +15,8 @@ use super::git::{self, GitError, Mirror, Remote};
 use super::reader::links::{self, Elsewhere, Link};
 use super::reader::{self, Home};
 use super::{location, names, store};
+use crate::health::{self, Level};
+use crate::scheduling::production;
 use crate::{App, answer::Chain, database::DatabaseError};
 
 /// A configuration repository and what became of its latest revision.
@@ -182,8 +184,16 @@ pub async fn remove(app: &App, id: &str) -> Result<(), RepositoryError> {
         return Err(RepositoryError::Unknown { id: id.to_owned() });
     }
     write.commit().await?;
-    app.state_changed.raise();
+    health::clear(app, &health_key(id));
+    changed(app);
     Ok(())
+}
+
+/// Tells everybody that pipelines have changed.
+fn changed(app: &App) {
+    app.materials.configuration_changed();
+    production::configuration_changed(app);
+    app.state_changed.raise();
 }
 
 /// The right to look at one repository; there is one of these per repository at a time.
@@ -221,7 +231,7 @@ pub async fn look(app: &App, turn: Turn) -> Result<ConfigRepo, DatabaseError> {
     let folder = app.paths.repositories();
     let (asked, cipher) = (repo.clone(), Arc::clone(&app.cipher));
     let read = move || read_newest(&folder, &asked, cipher);
-    let outcome = git::in_background(&repo.url, read).await;
+    let outcome = git::in_background(&repo.url, app.configuration.fetch_limit, read).await;
     let mut write = app.database.write().await?;
     let (revision, outcome) = match outcome {
         Ok(Newest::Known(revision)) => (Some(revision), None),
@@ -261,11 +271,12 @@ pub async fn look(app: &App, turn: Turn) -> Result<ConfigRepo, DatabaseError> {
     .await?;
     let now_stored = find(&mut write, id).await?.unwrap_or(repo);
     write.commit().await?;
+    tell_health(app, &now_stored);
     match outcome {
         None => {}
         Some(Ok(())) => {
             tracing::info!(repository = %now_stored.id, revision, "new configuration in force");
-            app.state_changed.raise();
+            changed(app);
         }
         Some(Err(error)) => {
             tracing::error!(repository = %now_stored.id, error, "a configuration was refused");
@@ -273,6 +284,23 @@ pub async fn look(app: &App, turn: Turn) -> Result<ConfigRepo, DatabaseError> {
         }
     }
     Ok(now_stored)
+}
+
+/// What a repository's health message goes under.
+fn health_key(id: &str) -> String {
+    format!("config-repo:{id}")
+}
+
+fn tell_health(app: &App, repo: &ConfigRepo) {
+    let key = health_key(&repo.id);
+    let Some(error) = &repo.error else {
+        return health::clear(app, &key);
+    };
+    let (url, branch) = (location::without_credentials(&repo.url), &repo.branch);
+    let message = format!(
+        "Parsing configuration repository failed for material: URL: {url}, Branch: {branch}"
+    );
+    health::raise(app, &key, Level::Error, message, error);
 }
 
 enum Newest {
@@ -303,7 +331,7 @@ fn read_newest(
     let home = Home {
         url: repo.url.clone(),
         branch: repo.branch.clone(),
-        cipher: Some(cipher),
+        cipher: Some(Arc::clone(&cipher)),
     };
     let reading = reader::read(&files, &home);
     for warning in &reading.warnings {
@@ -315,7 +343,10 @@ fn read_newest(
         problems.push("there is no *.gocd.yaml file in the repository".to_owned());
     }
     let outcome = match reading.configuration {
-        Some(configuration) if problems.is_empty() => Ok((configuration, reading.links)),
+        Some(mut configuration) if problems.is_empty() => match configuration.seal(&cipher) {
+            Ok(()) => Ok((configuration, reading.links)),
+            Err(error) => Err(format!("cannot encrypt its secrets: {error}")),
+        },
         _ => Err(problems.join("\n")),
     };
     Ok(Newest::Read(revision, outcome))
@@ -370,39 +401,4 @@ pub async fn conflicts(
     let old: Vec<_> = own.into_iter().map(|one| one.pipeline).collect();
     problems.extend(links::broken(&old, &configuration.pipelines, &elsewhere));
     Ok(problems)
-}
-
-/// Looks at every repository, again and again, until the server stops.
-pub async fn watch(app: Arc<App>) {
-    let mut ticks = tokio::time::interval(app.configuration.repository_interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = app.stopping.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        tokio::select! {
-            () = app.stopping.cancelled() => return,
-            outcome = look_at_all(&app) => if let Err(error) = outcome {
-                tracing::error!(error = %Chain(&error), "cannot look at the configuration repositories");
-            }
-        }
-    }
-}
-
-async fn look_at_all(app: &App) -> Result<(), RepositoryError> {
-    let repos = {
-        let mut connection = app.database.readers().acquire().await?;
-        list(&mut connection).await?
-    };
-    for repo in repos {
-        match take_turn(app, &repo.id).await {
-            Ok(turn) => {
-                look(app, turn).await?;
-            }
-            Err(RepositoryError::Busy { .. } | RepositoryError::Unknown { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

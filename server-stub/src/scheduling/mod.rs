@@ -7,17 +7,23 @@
 mod assignment;
 mod cancel;
 mod comment;
+mod fan_in;
+pub mod passes;
+pub mod production;
 mod progression;
 mod reports;
 mod rerun;
+mod revisions;
 pub mod run;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod timer;
 pub mod trigger;
 mod upstream;
 mod variables;
 pub mod view;
+pub mod wire;
 mod work;
 
 pub use assignment::assign;

@@ -1,3 +1,5 @@
+mod automatic;
+mod fan_in;
 mod held;
 mod whole_format;
 

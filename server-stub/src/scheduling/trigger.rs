@@ -1,26 +1,23 @@
 //! Starting a run of a pipeline.
 
-use jiff::Timestamp;
-use journeyman_protocol::{
-    material::{
-        DependencyMaterial, GitMaterial, IgnoredFiles, Material as WireMaterial, MaterialAttributes,
-    },
-    name::CaseInsensitiveString,
-    revision::{MaterialRevision, MaterialRevisions, Modification},
-    secret::Secret,
-};
-use ring::digest;
+use futures_util::future::try_join_all;
+use journeyman_protocol::revision::Modification;
+use openssl::error::ErrorStack;
+use sqlx::SqliteConnection;
 
-use super::progression;
+use super::production::BeingTriggered;
+use super::revisions::{self, Resolved};
 use super::run::{self, Run, RunDefinition, RunEnvironment};
 use super::state::{self, Pause};
+use super::{progression, wire};
 use crate::App;
 use crate::database::DatabaseError;
-use crate::hex::hex;
-use crate::pipelines::cipher::DecryptError;
-use crate::pipelines::definition::{self, Filter, LockBehavior, Material, Pipeline, Variable};
-use crate::pipelines::git::{self, GitError, Mirror, Remote};
+use crate::materials::{self, PollError};
+use crate::pipelines::cipher::{self, Cipher, DecryptError};
+use crate::pipelines::definition::{GitMaterial, LockBehavior, Material, Pipeline, Variable};
 use crate::pipelines::{label, store};
+
+pub use super::wire::{fingerprint, on_wire};
 
 /// How often the configuration may change under a trigger before it gives up.
 const ATTEMPTS: usize = 3;
@@ -38,22 +35,43 @@ pub enum TriggerError {
     Paused { pipeline: String, pause: Pause },
     #[error("{pipeline} cannot be triggered: the run {pipeline}/{holder} has locked it")]
     Locked { pipeline: String, holder: i64 },
+    #[error("{0} is being triggered already")]
+    BeingTriggered(String),
     #[error("the variable {variable} is not defined for {pipeline}, so it cannot be overridden")]
     UnknownVariable { pipeline: String, variable: String },
+    #[error("cannot use the value that was given for the variable {variable}")]
+    Value {
+        variable: String,
+        #[source]
+        source: DecryptError,
+    },
+    #[error("cannot encrypt the value that was given for a variable")]
+    Encrypt(#[from] ErrorStack),
     #[error("cannot find out the newest revision of the material {material}")]
     Material {
         material: String,
         #[source]
-        source: GitError,
+        source: PollError,
     },
-    #[error("cannot use the password of the material {material}")]
-    Password {
-        material: String,
-        #[source]
-        source: DecryptError,
+    #[error("no revision of the material {material} is known yet")]
+    NotSeen { material: String },
+    #[error("{pipeline} has no material with the fingerprint {fingerprint}")]
+    UnknownMaterial {
+        pipeline: String,
+        fingerprint: String,
     },
+    #[error("there is no revision {revision} of the material {material}, as far as is known")]
+    UnknownRevision { material: String, revision: String },
     #[error("{upstream} has not passed yet, which the material {material} waits for")]
     Upstream { material: String, upstream: String },
+    #[error(
+        "the passed runs that {pipeline} depends on were built from different revisions of what \
+         they share, whichever of them are taken together. It runs when they have passed with the \
+         same ones"
+    )]
+    NoAgreement { pipeline: String },
+    #[error("nothing has changed since the last run of {0}, and its timer is `only_on_changes`")]
+    NothingNew(String),
     #[error("the configuration of {0} changed again and again while it was triggered; try again")]
     Unsteady(String),
 }
@@ -121,10 +139,32 @@ impl Options {
 ///
 /// See [`TriggerError`]; no run was started then.
 pub async fn trigger(app: &App, name: &str, options: &Options) -> Result<i64, TriggerError> {
+    let mut options = options.clone();
+    let begun = BeingTriggered::begin(app, name);
     for _ in 0..ATTEMPTS {
-        let (pipeline, last) = prepare(app, name, options).await?;
-        let revisions = resolve(app, &pipeline, last.as_ref(), options.update_materials).await?;
-        if let Some(counter) = start(app, &pipeline, revisions, options).await? {
+        // Said first: it is more than that somebody else triggers it.
+        let pipeline = prepare(app, name, &mut options).await?;
+        if begun.is_none() {
+            return Err(TriggerError::BeingTriggered(pipeline.name));
+        }
+        look(app, &pipeline, options.update_materials).await?;
+        let (last, resolved) = {
+            let connection = app.database.readers().acquire().await;
+            let mut connection = connection.map_err(DatabaseError::from)?;
+            let last = last_run(&mut connection, &pipeline).await?;
+            let chosen = &options.materials;
+            let resolved =
+                revisions::resolve(&mut connection, &pipeline, last.as_ref(), chosen).await?;
+            (last, resolved)
+        };
+        let timer = pipeline.timer.as_ref();
+        let only_on_changes = timer.is_some_and(|timer| timer.only_on_changes);
+        let mut all = resolved.revisions.revisions.iter();
+        if options.cause == Cause::Timer && only_on_changes && !all.any(|one| one.changed) {
+            return Err(TriggerError::NothingNew(pipeline.name));
+        }
+        let last = last.map(|run| run.id);
+        if let Some(counter) = start(app, &pipeline, last, resolved, &options).await? {
             return Ok(counter);
         }
     }
@@ -132,33 +172,48 @@ pub async fn trigger(app: &App, name: &str, options: &Options) -> Result<i64, Tr
 }
 
 /// Refuses early what would be refused anyway, before any repository is asked.
-async fn prepare(
-    app: &App,
-    name: &str,
-    options: &Options,
-) -> Result<(Pipeline, Option<Run>), TriggerError> {
+async fn prepare(app: &App, name: &str, options: &mut Options) -> Result<Pipeline, TriggerError> {
     let connection = app.database.readers().acquire().await;
     let mut connection = connection.map_err(DatabaseError::from)?;
     let pipeline = store::pipeline(&mut connection, name).await?;
     let pipeline = pipeline.ok_or_else(|| TriggerError::Unknown(name.to_owned()))?;
     let environment = store::environment_of(&mut connection, &pipeline.name).await?;
-    for variable in &options.overrides {
-        let known = |list: &[Variable]| list.iter().any(|one| one.name == variable.name);
-        let in_environment = environment.as_ref().is_some_and(|(_, list)| known(list));
-        if !known(&pipeline.variables) && !in_environment {
+    for given in &mut options.overrides {
+        let known = |list: &[Variable]| list.iter().find(|one| one.name == given.name).cloned();
+        let in_environment = || environment.as_ref().and_then(|(_, list)| known(list));
+        let Some(known) = known(&pipeline.variables).or_else(in_environment) else {
             return Err(TriggerError::UnknownVariable {
                 pipeline: pipeline.name.clone(),
-                variable: variable.name.clone(),
+                variable: given.name.clone(),
             });
+        };
+        given.secure |= known.secure;
+        if given.secure {
+            seal(&app.cipher, given)?;
         }
     }
     check_free(&mut connection, &pipeline).await?;
-    let last = run::runs_of(&mut connection, &pipeline.name, None, 1).await?;
-    Ok((pipeline, last.into_iter().next()))
+    Ok(pipeline)
 }
 
-async fn check_free(
-    connection: &mut sqlx::SqliteConnection,
+/// A secret is stored encrypted, whether or not it came so.
+fn seal(cipher: &Cipher, variable: &mut Variable) -> Result<(), TriggerError> {
+    if cipher::check_form(&variable.value).is_ok() {
+        cipher
+            .decrypt(&variable.value)
+            .map_err(|source| TriggerError::Value {
+                variable: variable.name.clone(),
+                source,
+            })?;
+    } else {
+        variable.value = cipher.encrypt(&variable.value)?;
+    }
+    Ok(())
+}
+
+/// Whether a run can start now.
+pub(super) async fn check_free(
+    connection: &mut SqliteConnection,
     pipeline: &Pipeline,
 ) -> Result<(), TriggerError> {
     let name = || pipeline.name.clone();
@@ -184,128 +239,64 @@ async fn check_free(
     }
 }
 
-/// The newest revision of each material, with what is new since the last run.
-async fn resolve(
-    app: &App,
-    pipeline: &Pipeline,
-    last: Option<&Run>,
-    update: bool,
-) -> Result<MaterialRevisions, TriggerError> {
-    let mut revisions = Vec::new();
-    for material in &pipeline.materials {
-        let wire = on_wire(material);
-        let before = last.and_then(|run| {
-            let mut known = run.revisions.revisions.iter();
-            known.find(|one| one.material.fingerprint_text() == wire.fingerprint_text())
-        });
-        let seen = before.and_then(|one| one.newest());
-        let modifications = match (seen, update) {
-            (Some(seen), false) => vec![seen.clone()],
-            _ => match material {
-                Material::Git(git) => {
-                    history(app, git, seen.map(|one| one.revision.clone())).await?
-                }
-                Material::Dependency(dependency) => vec![newest_passed(app, dependency).await?],
-            },
-        };
-        let newest = modifications.first().map(|one| &one.revision);
-        revisions.push(MaterialRevision {
-            changed: newest != seen.map(|one| &one.revision),
-            material: wire,
-            modifications,
-        });
+/// Looks at the repositories of a pipeline: at all, or only at those that nobody has looked at yet.
+async fn look(app: &App, pipeline: &Pipeline, all: bool) -> Result<(), TriggerError> {
+    let mut due: Vec<&GitMaterial> = Vec::new();
+    {
+        let connection = app.database.readers().acquire().await;
+        let mut connection = connection.map_err(DatabaseError::from)?;
+        for git in pipeline.git_materials() {
+            let fingerprint = wire::fingerprint_of_git(git);
+            if all
+                || materials::head(&mut connection, &fingerprint)
+                    .await?
+                    .is_none()
+            {
+                due.push(git);
+            }
+        }
     }
-    Ok(MaterialRevisions { revisions })
+    let looks = due.into_iter().map(async |git| {
+        let outcome = materials::poll(app, git).await;
+        outcome.map_err(|source| match source {
+            PollError::Database(error) => TriggerError::Database(error),
+            source => TriggerError::Material {
+                material: git.name.clone(),
+                source,
+            },
+        })
+    });
+    try_join_all(looks).await.map(drop)
 }
 
-async fn history(
-    app: &App,
-    material: &definition::GitMaterial,
-    seen: Option<String>,
-) -> Result<Vec<Modification>, TriggerError> {
-    let password = material.password.as_deref();
-    let password = password.map(|password| app.cipher.reveal(password));
-    let password = password
-        .transpose()
-        .map_err(|source| TriggerError::Password {
-            material: material.name.clone(),
-            source,
-        })?;
-    let remote = Remote {
-        url: material.url.clone(),
-        branch: material.branch.clone(),
-        username: material.username.clone(),
-        password,
-    };
-    let folder = app.paths.repositories();
-    let commits = git::in_background(&material.url, move || {
-        Mirror::fetch(&folder, &remote)?.history(seen.as_deref())
-    })
-    .await
-    .map_err(|source| TriggerError::Material {
-        material: material.name.clone(),
-        source,
-    })?;
-    let modification = |commit: git::Commit| Modification {
-        user_name: Some(commit.author),
-        comment: Some(commit.message),
-        email_address: Some(commit.email),
-        revision: commit.revision,
-        modified_time: Timestamp::from_second(commit.seconds).ok(),
-        id: -1,
-        ..Modification::default()
-    };
-    Ok(commits.into_iter().map(modification).collect())
+async fn last_run(
+    connection: &mut SqliteConnection,
+    pipeline: &Pipeline,
+) -> Result<Option<Run>, DatabaseError> {
+    let last = run::runs_of(connection, &pipeline.name, None, 1).await?;
+    Ok(last.into_iter().next())
 }
 
-/// The newest run of an upstream stage that has passed.
-async fn newest_passed(
-    app: &App,
-    material: &definition::DependencyMaterial,
-) -> Result<Modification, TriggerError> {
-    let connection = app.database.readers().acquire().await;
-    let mut connection = connection.map_err(DatabaseError::from)?;
-    let found: Option<(String, i64, String, String, i64, i64)> = sqlx::query_as(
-        "SELECT pipeline_runs.pipeline, pipeline_runs.counter, pipeline_runs.label, stages.name, \
-         stages.counter, stages.completed_at FROM stages \
-         JOIN pipeline_runs ON pipeline_runs.id = stages.run_id \
-         WHERE lower(pipeline_runs.pipeline) = lower($1) AND lower(stages.name) = lower($2) \
-         AND stages.state = 'Passed' AND stages.completed_at IS NOT NULL \
-         ORDER BY pipeline_runs.counter DESC, stages.counter DESC LIMIT 1",
-    )
-    .bind(&material.pipeline)
-    .bind(&material.stage)
-    .fetch_optional(&mut *connection)
-    .await
-    .map_err(DatabaseError::from)?;
-    let Some((pipeline, counter, label, stage, stage_counter, completed_at)) = found else {
-        return Err(TriggerError::Upstream {
-            material: material.name.clone(),
-            upstream: format!("{}/{}", material.pipeline, material.stage),
-        });
-    };
-    Ok(Modification {
-        revision: format!("{pipeline}/{counter}/{stage}/{stage_counter}"),
-        pipeline_label: Some(label),
-        modified_time: Timestamp::from_millisecond(completed_at).ok(),
-        id: -1,
-        ..Modification::default()
-    })
-}
-
-/// Makes the run, if the pipeline is still what the revisions were looked up for.
-async fn start(
+/// Makes the run, if the pipeline and its last run are still those that the revisions were looked up
+/// for. What changes start must not have been built before.
+pub(super) async fn start(
     app: &App,
     pipeline: &Pipeline,
-    revisions: MaterialRevisions,
+    last: Option<i64>,
+    resolved: Resolved,
     options: &Options,
 ) -> Result<Option<i64>, TriggerError> {
+    let Resolved { revisions, built } = resolved;
     let mut write = app.database.write().await?;
     let current = store::pipeline(&mut write, &pipeline.name).await?;
-    if current.as_ref() != Some(pipeline) {
+    let newest = last_run(&mut write, pipeline).await?;
+    if current.as_ref() != Some(pipeline) || newest.map(|run| run.id) != last {
         return Ok(None);
     }
     check_free(&mut write, pipeline).await?;
+    if options.cause == Cause::Changes && was_built(&mut write, pipeline, &built).await? {
+        return Ok(None);
+    }
     let environment = store::environment_of(&mut write, &pipeline.name).await?;
     let definition = RunDefinition {
         pipeline: pipeline.clone(),
@@ -332,19 +323,25 @@ async fn start(
         &pipeline.variables,
         newest,
     );
+    let message = match options.cause {
+        Cause::Changes => revisions::message(pipeline, &revisions),
+        Cause::User(_) | Cause::Timer => format!("Forced by {}", options.cause.approver()),
+    };
     let now = app.now_ms();
     let id: i64 = sqlx::query_scalar(
         "INSERT INTO pipeline_runs (pipeline, counter, label, approver, trigger_message, \
-         trigger_forced, definition, material_revisions, scheduled_at) \
-         VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8) RETURNING id",
+         trigger_forced, definition, material_revisions, built, scheduled_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id",
     )
     .bind(&pipeline.name)
     .bind(counter)
     .bind(&label)
     .bind(options.cause.approver())
-    .bind(format!("Forced by {}", options.cause.approver()))
+    .bind(message)
+    .bind(options.cause != Cause::Changes)
     .bind(store::encode(&definition)?)
     .bind(store::encode(&revisions)?)
+    .bind(built)
     .bind(now)
     .fetch_one(&mut *write)
     .await
@@ -357,52 +354,64 @@ async fn start(
     Ok(Some(counter))
 }
 
-pub(crate) fn on_wire(material: &Material) -> WireMaterial {
-    match material {
-        Material::Git(git) => git_on_wire(git),
-        Material::Dependency(dependency) => WireMaterial::DependencyMaterial(DependencyMaterial {
-            pipeline_name: CaseInsensitiveString::new(&dependency.pipeline),
-            stage_name: CaseInsensitiveString::new(&dependency.stage),
-            ignore_for_scheduling: dependency.ignore_for_scheduling,
-            attributes: MaterialAttributes {
-                name: Some(CaseInsensitiveString::new(&dependency.name)),
-                ..MaterialAttributes::of_type("DependencyMaterial")
-            },
-        }),
-    }
+async fn was_built(
+    connection: &mut SqliteConnection,
+    pipeline: &Pipeline,
+    built: &str,
+) -> Result<bool, DatabaseError> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT id FROM pipeline_runs WHERE pipeline = $1 AND built = $2 LIMIT 1",
+    )
+    .bind(&pipeline.name)
+    .bind(built)
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
 }
 
-fn git_on_wire(material: &definition::GitMaterial) -> WireMaterial {
-    let mut git = GitMaterial::new(&material.url, &material.branch);
-    git.shallow_clone = material.shallow_clone;
-    git.scm.folder = material.destination.clone();
-    git.scm.auto_update = material.auto_update;
-    git.scm.user_name = material.username.clone();
-    git.scm.password = material.password.as_deref().map(Secret::from);
-    if material.username.is_some() || material.password.is_some() {
-        git.scm.secret_params_for_password = Some(Vec::new());
-    }
-    let (patterns, inverted) = match &material.filter {
-        Filter::None => (&[][..], false),
-        Filter::Ignore(patterns) => (&patterns[..], false),
-        Filter::Includes(patterns) => (&patterns[..], true),
-    };
-    if !patterns.is_empty() {
-        let pattern = |pattern: &String| IgnoredFiles {
-            pattern: pattern.clone(),
-            ..IgnoredFiles::default()
-        };
-        git.scm.filter = Some(patterns.iter().map(pattern).collect());
-        git.scm.invert_filter = inverted;
-    }
-    git.scm.attributes.name = Some(CaseInsensitiveString::new(&material.name));
-    WireMaterial::GitMaterial(git)
+/// What can be chosen when a pipeline is triggered.
+#[derive(Clone, Debug)]
+pub struct Choices {
+    /// Those that can be overridden. The values of secure ones are encrypted, and not to be shown.
+    pub variables: Vec<Variable>,
+    pub materials: Vec<MaterialChoice>,
 }
 
-/// The lower-case hex SHA-256 by which GoCD's API names a material.
-#[must_use]
-pub fn fingerprint(material: &WireMaterial) -> String {
-    let text = material.fingerprint_text().unwrap_or_default();
-    let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    hex(digest.as_ref())
+/// A material of a pipeline that is to be triggered.
+#[derive(Clone, Debug)]
+pub struct MaterialChoice {
+    pub material: Material,
+    pub fingerprint: String,
+    /// The newest revision that is known.
+    pub newest: Option<Modification>,
+    /// The revision of the last run.
+    pub last_run: Option<Modification>,
+}
+
+/// What can be chosen when a pipeline is triggered.
+///
+/// # Errors
+///
+/// There is no such pipeline, or the database cannot be used.
+pub async fn options_of(app: &App, name: &str) -> Result<Choices, TriggerError> {
+    let connection = app.database.readers().acquire().await;
+    let mut connection = connection.map_err(DatabaseError::from)?;
+    let pipeline = store::pipeline(&mut connection, name).await?;
+    let pipeline = pipeline.ok_or_else(|| TriggerError::Unknown(name.to_owned()))?;
+    let last = last_run(&mut connection, &pipeline).await?;
+    let mut materials = Vec::new();
+    for material in pipeline.materials {
+        let fingerprint = wire::fingerprint_of(&material);
+        let last = revisions::of_last_run(last.as_ref(), &fingerprint);
+        materials.push(MaterialChoice {
+            newest: revisions::newest(&mut connection, &material).await?,
+            last_run: last.cloned(),
+            fingerprint,
+            material,
+        });
+    }
+    Ok(Choices {
+        variables: pipeline.variables,
+        materials,
+    })
 }
