@@ -21,6 +21,7 @@ use crate::{
     scheduling::production::Production,
     trust::Trust,
     users::Users,
+    webhooks::WebhookSecret,
 };
 
 /// The shared state of one running server. Handlers get it as `State<Arc<App>>`.
@@ -33,6 +34,8 @@ pub struct App {
     pub keys: Keys,
     /// For encrypted values of configuration files.
     pub cipher: Arc<Cipher>,
+    /// What hosts of git repositories prove themselves with.
+    pub webhook_secret: WebhookSecret,
     pub users: Users,
     pub consoles: Consoles,
     /// Held while the artifacts of a job are changed.

@@ -49,5 +49,6 @@ pub mod test_results;
 pub mod trust;
 pub mod users;
 pub mod value_stream;
+pub mod webhooks;
 
 pub use app::App;

@@ -39,6 +39,7 @@ use crate::{
     scheduling::{self, production, production::Production, timer},
     trust::{self, Trust, TrustError},
     users::{self, Login, Users},
+    webhooks::{self, WebhookSecret},
 };
 
 /// How long the data folder's lock is waited for.
@@ -87,6 +88,8 @@ pub enum StartError {
     Write(#[from] durable::WriteError),
     #[error(transparent)]
     CipherKey(#[from] KeyError),
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::SecretError),
     #[error(transparent)]
     Users(#[from] users::OpenError),
     #[error(
@@ -164,6 +167,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     )?;
 
     let cipher = Arc::new(Cipher::open(&paths.cipher_key())?);
+    let webhook_secret = WebhookSecret::open(&paths.webhook_secret())?;
 
     let endpoints = Endpoints {
         http_url: format!(
@@ -193,6 +197,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         trust,
         keys,
         cipher,
+        webhook_secret,
         users,
         artifact_locks: JobLocks::default(),
         polls: Polls::default(),

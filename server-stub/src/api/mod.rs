@@ -21,6 +21,7 @@ mod feeds;
 mod instances;
 mod jobs;
 mod material;
+mod notify;
 mod old_paths;
 mod paging;
 mod pipeline_config;
@@ -39,8 +40,6 @@ mod unknown;
 mod users;
 pub(crate) mod value_stream;
 mod xml;
-
-pub(crate) use server::API_VERSION;
 
 use std::sync::Arc;
 
@@ -73,6 +72,7 @@ pub fn router() -> Router<Arc<App>> {
         .merge(consoles::router())
         .merge(encrypt::router())
         .merge(environments::router())
+        .merge(notify::router())
         .merge(old_paths::router())
         .merge(pipeline_config::router())
         .merge(dashboard::router())

@@ -1,5 +1,5 @@
 //! The command line. Subcommands that speak to a running server do it over its REST API; `serve`,
-//! `config`, `check` and `encrypt` need none.
+//! `config`, `check`, `encrypt` and `webhook-secret` need none.
 //!
 //! What was asked for goes to standard output, everything else to standard error. Exit codes:
 //! 0 done (for `pipelines trigger --follow`: passed), 1 the run did not pass or files are not good,
@@ -18,6 +18,7 @@ mod releases;
 mod repos;
 mod secret;
 mod users;
+pub mod webhook_secret;
 
 use std::process::ExitCode;
 
@@ -58,6 +59,8 @@ enum Command {
     Check(check::Arguments),
     /// Encrypt a value from standard input for `secure_variables` or `encrypted_password`.
     Encrypt(encrypt::Arguments),
+    /// Show the secret that webhooks of GitHub, GitLab, Gitea or Bitbucket are set up with.
+    WebhookSecret(webhook_secret::Arguments),
     /// People: who may log in, what they may do, and their access tokens.
     Users(users::Arguments),
     /// Show who changed what.
@@ -110,6 +113,7 @@ pub async fn run(arguments: Arguments, matches: &ArgMatches) -> ExitCode {
         Command::Releases(arguments) => releases::run(arguments).await,
         Command::Check(arguments) => Ok(check::run(&arguments)),
         Command::Encrypt(arguments) => Ok(encrypt::run(&arguments)),
+        Command::WebhookSecret(arguments) => Ok(webhook_secret::run(&arguments)),
         Command::Users(arguments) => users::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
     };

@@ -193,6 +193,11 @@ impl Paths {
         self.data.join("cipher.aes")
     }
 
+    /// Holds what hosts of git repositories prove themselves with.
+    pub fn webhook_secret(&self) -> PathBuf {
+        self.data.join("webhook.secret")
+    }
+
     /// Holds the token of commands on this machine.
     pub fn command_line_token(&self) -> PathBuf {
         self.data.join("command-line.token")

@@ -21,7 +21,7 @@ mod open;
 mod password_file;
 mod passwords;
 mod role;
-mod secret;
+pub(crate) mod secret;
 mod sessions;
 pub mod store;
 #[cfg(test)]

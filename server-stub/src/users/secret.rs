@@ -13,7 +13,7 @@ use crate::hex::hex;
 pub struct NoRandomness;
 
 /// A new secret of 256 bits, in hex.
-pub(super) fn new() -> Result<String, NoRandomness> {
+pub(crate) fn new() -> Result<String, NoRandomness> {
     let mut bytes = [0; 32];
     SystemRandom::new()
         .fill(&mut bytes)
