@@ -178,7 +178,10 @@ fn two_agents_with_different_resources_run_two_stages() {
         assert!(checksums.contains(artifact), "{checksums}");
     }
     // Its page names every artifact with its checksum.
-    let page = api.text(&format!("/tab/build/detail/{}", archive.locator));
+    let page = api.text(&format!(
+        "/tab/build/detail/{}?tab=artifacts",
+        archive.locator
+    ));
     let made = fs::read(one.folder().join("pipelines/product/product.tar")).unwrap();
     for wanted in ["archive", "Passed", "product.tar", &sha256(&made)] {
         assert!(page.contains(wanted), "no {wanted} on the page: {page}");

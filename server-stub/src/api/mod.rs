@@ -41,6 +41,8 @@ mod users;
 pub(crate) mod value_stream;
 mod xml;
 
+pub(crate) use server::API_VERSION;
+
 use std::sync::Arc;
 
 use axum::Router;

@@ -18,7 +18,7 @@ use crate::users::Actor;
 
 /// The GoCD release whose API this is: clients choose by it how to speak. What the server really
 /// is says the header `Journeyman-Server`.
-const API_VERSION: &str = "26.2.0";
+pub(crate) const API_VERSION: &str = "26.2.0";
 
 /// The kinds of things that rights are told of. GoCD has plugins for the last two.
 const KINDS: [&str; 4] = [

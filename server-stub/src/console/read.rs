@@ -54,8 +54,8 @@ impl Console {
         .await
     }
 
-    /// The lines that hold a text; the case of ASCII letters does not matter. What is left out of
-    /// a line is not looked at.
+    /// The lines that hold a text, escape sequences left aside; the case of ASCII letters does not
+    /// matter. What is left out of a line is not looked at.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Console {
             let mut number = 0;
             while read_line(&mut reader, &mut line)? {
                 lower.clear();
-                lower.extend_from_slice(&line.text);
+                without_sequences(&line.text, &mut lower);
                 lower.make_ascii_lowercase();
                 if finder.find(&lower).is_some() {
                     found.count += 1;
@@ -98,6 +98,17 @@ impl Console {
 fn reader(mut file: &File, offset: u64) -> io::Result<BufReader<&File>> {
     file.seek(SeekFrom::Start(offset))?;
     Ok(BufReader::with_capacity(64 * 1024, file))
+}
+
+/// Appends a text without what sets its colours (`ESC [ … letter`).
+fn without_sequences(mut text: &[u8], to: &mut Vec<u8>) {
+    while let Some(at) = memchr::memmem::find(text, b"\x1b[") {
+        to.extend_from_slice(&text[..at]);
+        text = &text[at + 2..];
+        let end = text.iter().position(|byte| matches!(byte, b'@'..=b'~'));
+        text = &text[end.map_or(text.len(), |end| end + 1)..];
+    }
+    to.extend_from_slice(text);
 }
 
 /// Reads the next line in place of the last; false at the end.
@@ -155,6 +166,8 @@ mod tests {
         assert_eq!(Arc::clone(&console).lines(5, 9).await.unwrap(), []);
         let found = Arc::clone(&console).search("THREE", 9).await.unwrap();
         assert_eq!((found.count, found.lines[0].0), (1, 2));
+        let found = Arc::clone(&console).search("three bold", 9).await.unwrap();
+        assert_eq!(found.count, 1);
         let found = Arc::clone(&console).search("e", 1).await.unwrap();
         assert_eq!((found.count, found.lines.len()), (3, 1));
     }

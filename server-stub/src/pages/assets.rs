@@ -32,6 +32,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     [
         ("style.css", style, STYLE),
         ("live.js", script, include_str!("assets/live.js")),
+        ("colours.css", style, super::job::STYLE.as_str()),
         ("console.js", script, include_str!("assets/console.js")),
     ]
     .into_iter()

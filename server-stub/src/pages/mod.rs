@@ -1,19 +1,23 @@
 //! The web pages, rendered on the server. They work without JavaScript, which only keeps them up
 //! to date, and load nothing from anywhere else.
 
+mod access_tokens;
+mod agent_history;
 mod agents;
 pub(crate) mod assets;
 mod guard;
 mod job;
 pub(crate) mod layout;
-mod lines;
 mod machine;
 pub(crate) mod may;
+mod people;
 mod pipelines;
 mod release;
 #[cfg(test)]
 mod release_tests;
 mod releases;
+mod repositories;
+mod server;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -54,8 +58,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/home", get(home))
         .route("/dashboard", get(home))
         .route("/assets/{name}", get(assets::serve))
-        .route("/agents", get(agents::page))
+        .route("/agents", get(agents::page).post(agents::change))
         .route("/agents/{uuid}/{action}", post(agents::act))
+        .route("/agents/{uuid}/job_run_history", get(agent_history::page))
         .route("/pipelines", get(pipelines::page))
         .route("/pipelines/{pipeline}/trigger", post(pipelines::trigger))
         .route(
@@ -65,11 +70,28 @@ pub fn router() -> Router<Arc<App>> {
         .route(stage, get(stage::page))
         .route(&format!("{stage}/cancel"), post(stage::cancel))
         .route(job, get(job::page))
+        .route(&format!("{job}/console"), get(job::part))
+        .route(&format!("{job}/cancel"), post(job::cancel))
+        .route(&format!("{job}/rerun"), post(job::rerun))
         .route("/releases", get(releases::page))
         .route("/releases/{id}", get(release::page))
         .route("/releases/{id}/offer", post(release::offer))
         .route("/releases/{id}/withdraw", post(release::withdraw))
         .route("/releases/{id}/delete", post(release::delete))
+        .route(
+            "/admin/config_repos",
+            get(repositories::page).post(repositories::add),
+        )
+        .route("/admin/config_repos/{id}/{action}", post(repositories::act))
+        .route("/health", get(server::page))
+        .route("/admin/users", get(people::page).post(people::add))
+        .route("/admin/users/{name}/{action}", post(people::act))
+        .route("/admin/audit", get(people::log))
+        .route(
+            "/access_tokens",
+            get(access_tokens::page).post(access_tokens::add),
+        )
+        .route("/access_tokens/{id}/revoke", post(access_tokens::revoke))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(guard))
 }

@@ -63,7 +63,12 @@ const FOR_ADMINS: [&str; 5] = [
 ];
 
 /// What people do for themselves.
-const FOR_ACCOUNTS: [&str; 2] = ["/go/auth/logout", "/go/api/auth/permissions"];
+const FOR_ACCOUNTS: [&str; 4] = [
+    "/go/access_tokens",
+    "/go/access_tokens/{id}/revoke",
+    "/go/api/auth/permissions",
+    "/go/auth/logout",
+];
 
 /// Lists that are cut to what the caller may see, and what everybody may know.
 const FOR_ALL: [&str; 14] = [
@@ -179,6 +184,10 @@ mod tests {
             ("GET", "/go/auth/login", Nothing),
             ("POST", "/go/auth/security_check", Nothing),
             ("POST", "/go/auth/logout", Account),
+            ("POST", "/go/access_tokens/{id}/revoke", Account),
+            ("GET", "/go/health", Everywhere(View)),
+            ("GET", "/go/admin/config_repos", Everywhere(Admin)),
+            ("GET", "/go/agents/{uuid}/job_run_history", Everywhere(View)),
             ("GET", "/go/assets/style.css", Nothing),
             ("GET", "/go/agents", Anywhere(View)),
             ("POST", "/go/agents/{uuid}/{action}", Everywhere(Admin)),

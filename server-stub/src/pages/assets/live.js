@@ -61,3 +61,9 @@ function drop(node) {
 }
 
 if (first) setTimeout(refresh, EVERY);
+
+// A box that ticks all others of its form.
+document.documentElement.classList.add("js");
+document.addEventListener("change", ({ target }) => {
+  if (target.dataset.ticks) for (const one of document.getElementsByName(target.dataset.ticks)) one.checked = target.checked;
+});
