@@ -72,7 +72,7 @@ pub(super) async fn page(
     let agent = agents::find(&mut connection, &uuid).await?;
     let agent = agent.ok_or_else(|| not_found("such agent"))?;
     let jobs: Vec<Job> = sqlx::query_as(
-        "SELECT jobs.id, pipeline || '/' || pipeline_runs.counter || '/' || stages.name || '/' || stages.counter || '/' || jobs.name AS locator, \
+        "SELECT jobs.id, pipeline_runs.pipeline || '/' || pipeline_runs.counter || '/' || stages.name || '/' || stages.counter || '/' || jobs.name AS locator, \
          jobs.state, jobs.result, jobs.scheduled_at, \
          (SELECT max(at) FROM job_transitions WHERE job_id = jobs.id) AS ended_at \
          FROM jobs JOIN stages ON stages.id = jobs.stage_id JOIN pipeline_runs ON pipeline_runs.id = stages.run_id \

@@ -306,11 +306,11 @@ async fn earlier(
     found: &Found,
 ) -> Result<Vec<EarlierRow>, DatabaseError> {
     Ok(sqlx::query_as(
-        "SELECT jobs.id, pipeline_runs.counter, label, stages.name AS stage, stages.counter AS stage_counter, \
-         jobs.name AS job, pipeline, jobs.state, jobs.result, jobs.scheduled_at, \
+        "SELECT jobs.id, pipeline_runs.counter, pipeline_runs.label, stages.name AS stage, stages.counter AS stage_counter, \
+         jobs.name AS job, pipeline_runs.pipeline, jobs.state, jobs.result, jobs.scheduled_at, \
          (SELECT max(at) FROM job_transitions WHERE job_id = jobs.id AND state = 'Completed') AS ended_at \
          FROM pipeline_runs JOIN stages ON stages.run_id = pipeline_runs.id JOIN jobs ON jobs.stage_id = stages.id \
-         WHERE lower(pipeline) = lower($1) AND lower(stages.name) = lower($2) AND lower(jobs.name) = lower($3) \
+         WHERE lower(pipeline_runs.pipeline) = lower($1) AND lower(stages.name) = lower($2) AND lower(jobs.name) = lower($3) \
          AND jobs.state <> 'Rescheduled' ORDER BY pipeline_runs.counter DESC, stages.counter DESC LIMIT $4",
     )
     .bind(&found.run.pipeline)
