@@ -228,10 +228,20 @@ pub(crate) fn person(name: &str) -> Actor {
 }
 
 pub(crate) async fn serve(data: &Path, login: Login, clock: Arc<dyn Clock>) -> Running {
+    // Only what a test triggers runs.
+    serve_with(data, login, clock, false).await
+}
+
+async fn serve_with(
+    data: &Path,
+    login: Login,
+    clock: Arc<dyn Clock>,
+    automatic_runs: bool,
+) -> Running {
     start(Start {
         configuration: Configuration {
-            // Only what a test triggers runs.
-            automatic_runs: false,
+            automatic_runs,
+            fetch_limit: std::time::Duration::from_secs(if automatic_runs { 1 } else { 60 }),
             ..Configuration::default()
         },
         paths: Paths::new(data.to_path_buf(), None),

@@ -1,20 +1,23 @@
 //! Runs that changes start.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use journeyman_protocol::job::JobResult;
 use pretty_assertions::assert_eq;
 use tempfile::TempDir;
 
-use super::{Scene, commit, git};
+use super::{Scene, commit, git, serve_with};
 use crate::agents::Agent;
+use crate::clock::SystemClock;
 use crate::health;
 use crate::materials::{self, PollError};
 use crate::pipelines::definition::{GitMaterial, Variable};
-use crate::pipelines::store;
+use crate::pipelines::{repositories, store};
 use crate::scheduling::production::consider;
 use crate::scheduling::trigger::{Cause, Options, TriggerError, options_of, trigger};
-use crate::scheduling::{cancel_stage, run};
+use crate::scheduling::{cancel_stage, run, state};
+use crate::users::Login;
 
 /// A repository with one commit.
 pub(super) fn repository() -> TempDir {
@@ -458,4 +461,117 @@ async fn a_timer_may_wait_for_changes() {
     assert!(matches!(nothing, Err(TriggerError::NothingNew(_))));
     commit(source.path(), "a", "1");
     assert_eq!(trigger(scene.app(), "app", &options).await.unwrap(), 2);
+}
+
+/// A server that starts runs by itself, and a repository of pipelines for it.
+async fn automatic(yaml: &str) -> Scene {
+    let repo = tempfile::tempdir().unwrap();
+    git(repo.path(), &["init", "-qb", "main"]);
+    commit(repo.path(), "ci.gocd.yaml", yaml);
+    let data = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SystemClock);
+    let running = serve_with(data.path(), Login::Off, clock, true).await;
+    let scene = Scene {
+        running,
+        repo,
+        data,
+    };
+    let url = scene.repo.path().to_str().unwrap();
+    repositories::add(scene.app(), "conf", url, "main")
+        .await
+        .unwrap();
+    scene.look().await;
+    scene
+}
+
+/// Looks again and again until there is a run with this counter.
+async fn until_run(scene: &Scene, pipeline: &str, counter: i64) {
+    let mut told = scene.app().state_changed.subscribe();
+    loop {
+        let mut connection = scene.app().database.readers().acquire().await.unwrap();
+        let found = run::find_run(&mut connection, pipeline, counter)
+            .await
+            .unwrap();
+        drop(connection);
+        if found.is_some() {
+            return;
+        }
+        told.raised().await;
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_hangs_is_in_nobodys_way() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let source = repository();
+    let hanging = format!(
+        "  stuck:
+    group: g
+    materials:
+      src: {{ git: \"git://{}/x\", branch: main }}
+    stages:
+      - build: {{ tasks: [ {{ script: make }} ] }}
+",
+        silent.local_addr().unwrap()
+    );
+    let scene = automatic(&(yaml(source.path(), "") + &hanging)).await;
+    let mut told = scene.app().state_changed.subscribe();
+    until_run(&scene, "app", 1).await;
+    let message = loop {
+        if let Some(message) = health::list(scene.app()).pop() {
+            break message;
+        }
+        told.raised().await;
+    };
+    assert!(message.message.contains("git://127.0.0.1"), "{message:?}");
+    assert!(
+        message.detail.ends_with("did not answer within 1 s"),
+        "{message:?}"
+    );
+    // By hand it is no other.
+    let stuck = trigger(scene.app(), "stuck", &Options::by("ann")).await;
+    assert!(matches!(stuck, Err(TriggerError::Material { .. })));
+}
+
+#[tokio::test]
+async fn what_was_held_back_is_made_up_for_when_the_pipeline_is_free() {
+    let source = repository();
+    let yaml =
+        yaml(source.path(), "").replace("group: g", "group: g\n    lock_behavior: lockOnFailure");
+    // The second stage keeps the lock.
+    let scene =
+        automatic(&(yaml + "      - ship: { approval: manual, tasks: [ { script: x } ] }\n")).await;
+    let app = scene.app();
+    until_run(&scene, "app", 1).await;
+    state::pause(app, "app", "ann", "freeze").await.unwrap();
+    let agent = scene.agent("a", &[], &[]).await;
+    scene.finish(&agent, "app", 1).await;
+    commit(source.path(), "a", "1");
+    scene.poll("app").await.unwrap();
+    assert_eq!(scene.consider("app").await, None);
+    state::unpause(app, "app").await.unwrap();
+    assert_eq!(scene.consider("app").await, None);
+    commit(source.path(), "b", "1");
+    scene.poll("app").await.unwrap();
+    state::unlock(app, "app").await.unwrap();
+    until_run(&scene, "app", 2).await;
+    assert_eq!(scene.comments("app", 2).await, ["Change b", "Change a"]);
+}
+
+#[tokio::test]
+async fn a_passed_stage_starts_what_waits_for_it() {
+    let source = repository();
+    let downstream = "  down:
+    group: g
+    materials: { up: { pipeline: app, stage: build } }
+    stages:
+      - build: { tasks: [ { script: make } ] }
+";
+    let scene = automatic(&(yaml(source.path(), "") + downstream)).await;
+    until_run(&scene, "app", 1).await;
+    let agent = scene.agent("a", &[], &[]).await;
+    scene.finish(&agent, "app", 1).await;
+    until_run(&scene, "down", 1).await;
+    let run = scene.run("down", 1).await;
+    assert_eq!(run.trigger_message, "triggered by app/1/build/1");
 }
