@@ -18,7 +18,7 @@ use super::{
     follow::Follower,
     index::{LineIndex, Outline},
 };
-use crate::app::Signal;
+use crate::{app::Signal, durable};
 
 /// How many consoles' indexes are kept when nobody uses them.
 const MOST_IDLE: usize = 512;
@@ -35,10 +35,20 @@ pub struct Consoles {
 pub struct Console {
     path: PathBuf,
     /// Held while a body is appended: the order of arrival is the order in the file.
-    writing: tokio::sync::Mutex<()>,
+    writing: tokio::sync::Mutex<Own>,
     index: Mutex<LineIndex>,
     /// Raised when the file has grown.
     pub(super) grown: Signal,
+}
+
+/// The line of the server's own in a console, if there is one: agents do not know of it, so it does
+/// not count in the places and lengths that they send and get. It is noted in a file beside the
+/// console before it is written.
+#[derive(Debug, Default)]
+struct Own {
+    looked: bool,
+    /// Where it begins, and how many bytes it has.
+    line: Option<(u64, u64)>,
 }
 
 /// Why a body was not appended.
@@ -106,7 +116,7 @@ impl Console {
         offset: Option<u64>,
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<u64, AppendError> {
-        let _turn = self.writing.lock().await;
+        let mut own = self.writing.lock().await;
         let io = |source| AppendError::Io {
             path: self.path.clone(),
             source,
@@ -118,10 +128,12 @@ impl Console {
             .await
             .map_err(io)?;
         let before = file.metadata().await.map_err(io)?.len();
+        let own = self.own_bytes(&mut own, before).await.map_err(io)?;
+        let sent = before.saturating_sub(own);
         let mut skip = match offset {
             None => 0,
-            Some(offset) if offset > before => return Err(AppendError::Gap { length: before }),
-            Some(offset) => before - offset,
+            Some(offset) if offset > sent => return Err(AppendError::Gap { length: sent }),
+            Some(offset) => sent - offset,
         };
         let mut outcome = Ok(());
         let mut body = std::pin::pin!(body);
@@ -147,7 +159,68 @@ impl Console {
         file.sync_data().await.map_err(io)?;
         let length = file.metadata().await.map_err(io)?.len();
         self.grown.raise();
-        outcome.map(|()| length)
+        outcome.map(|()| length.saturating_sub(own))
+    }
+
+    /// Adds a line of the server's own at the end, unless there is one already.
+    ///
+    /// # Errors
+    ///
+    /// The console, or the file beside it, cannot be written.
+    pub async fn note(&self, line: &str) -> io::Result<()> {
+        let mut own = self.writing.lock().await;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)
+            .await?;
+        let before = file.metadata().await?.len();
+        if self.own_bytes(&mut own, before).await? > 0 {
+            return Ok(());
+        }
+        let length = line.len() as u64;
+        let beside = self.path.with_extension("own");
+        let text = format!("{before} {length}");
+        tokio::task::spawn_blocking(move || durable::write(&beside, text.as_bytes(), 0o644))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
+        file.write_all(line.as_bytes()).await?;
+        file.flush().await?;
+        file.sync_data().await?;
+        own.line = Some((before, length));
+        self.grown.raise();
+        Ok(())
+    }
+
+    /// How many of a console's bytes are the server's own.
+    async fn own_bytes(&self, own: &mut Own, length: u64) -> io::Result<u64> {
+        if !own.looked {
+            own.line = match tokio::fs::read_to_string(self.path.with_extension("own")).await {
+                Ok(text) => text
+                    .split_once(' ')
+                    .and_then(|(at, length)| Some((at.parse().ok()?, length.parse().ok()?))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            own.looked = true;
+        }
+        // A server that was killed may have noted it and not written it.
+        let line = own.line.filter(|(at, bytes)| length >= at + bytes);
+        Ok(line.map_or(0, |(_, bytes)| bytes))
+    }
+
+    /// When the console has grown last; none if the job has said nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be looked at.
+    pub async fn changed_at(&self) -> io::Result<Option<std::time::SystemTime>> {
+        match tokio::fs::metadata(&self.path).await {
+            Ok(metadata) => metadata.modified().map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes half a body back.
@@ -278,6 +351,33 @@ mod tests {
         assert_eq!(
             std::fs::read_to_string(folder.path().join("7.log")).unwrap(),
             "one\ntwo\nthree\nfour\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_line_of_the_server_moves_nothing_that_agents_send() {
+        let folder = tempfile::tempdir().unwrap();
+        let console = Consoles::new(folder.path().to_path_buf()).of(7);
+        console.append(Some(0), body("one\n")).await.unwrap();
+        console.note("cancelled\n").await.unwrap();
+        console.note("cancelled\n").await.unwrap();
+        assert_eq!(
+            console.append(Some(0), body("one\ntwo\n")).await.unwrap(),
+            8
+        );
+        // A new server on the same folder knows of it.
+        let console = Consoles::new(folder.path().to_path_buf()).of(7);
+        assert!(matches!(
+            console.append(Some(9), body("x")).await,
+            Err(AppendError::Gap { length: 8 })
+        ));
+        assert_eq!(
+            console.append(Some(4), body("two\nthree\n")).await.unwrap(),
+            14
+        );
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join("7.log")).unwrap(),
+            "one\ncancelled\ntwo\nthree\n"
         );
     }
 
