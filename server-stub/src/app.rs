@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    agents::Contacts,
     clock::Clock,
     configuration::{Configuration, Paths},
     console::Consoles,
@@ -50,6 +51,8 @@ pub struct App {
     /// Which pipelines changes may start.
     pub production: Production,
     pub polls: Polls,
+    /// Agents that were heard since they were written down.
+    pub contacts: Contacts,
     /// Where the server can be reached.
     pub endpoints: Endpoints,
     /// Raised whenever a job may have become assignable: a job was scheduled or rescheduled, an

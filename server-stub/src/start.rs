@@ -201,6 +201,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         users,
         artifact_locks: JobLocks::default(),
         polls: Polls::default(),
+        contacts: agents::Contacts::default(),
         endpoints,
         work_changed: Signal::new(),
         state_changed: Signal::new(),

@@ -1,12 +1,16 @@
 //! Hearing from agents, and noticing when one is not heard from.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use journeyman_protocol::{agent::AgentRuntimeInfo, remoting::AgentInstruction, secret::Secret};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::{find, record::runtime_name, status::Doing};
+use super::{Agent, find, record::runtime_name, status::Doing};
 use crate::{App, answer::Chain, database::DatabaseError, scheduling};
 
 /// How often silent agents are looked for. GoCD: 5 s.
@@ -32,6 +36,24 @@ pub enum ContactError {
     NotElastic { uuid: String, hostname: String },
 }
 
+/// What agents that have nothing new to say were heard with last. It goes to the database with the
+/// next [`sweep`]; a server that ends before has forgotten nothing, because after a start silence
+/// counts anew.
+#[derive(Debug, Default)]
+pub struct Contacts(Mutex<HashMap<String, Contact>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Contact {
+    at: i64,
+    usable_space: i64,
+}
+
+impl Contacts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Contact>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Takes over what an agent says about itself in a ping or report, if its cookie is the one it was
 /// given last, and answers what to tell it.
 ///
@@ -39,33 +61,30 @@ pub enum ContactError {
 ///
 /// See [`ContactError`]; nothing has changed then.
 pub async fn heard(app: &App, info: &AgentRuntimeInfo) -> Result<AgentInstruction, ContactError> {
-    let uuid = info.identifier.uuid.clone();
-    let hostname = info.identifier.host_name.clone();
-    let mut write = app.database.write().await?;
-    let Some(agent) = find(&mut write, &uuid).await? else {
-        return Err(ContactError::Unregistered { uuid, hostname });
-    };
-    let Some(cookie) = &info.cookie else {
-        return Err(ContactError::NoCookie { uuid, hostname });
-    };
-    if agent.cookie.as_ref().is_some_and(|stored| stored != cookie) {
-        return Err(ContactError::DuplicateUuid { uuid, hostname });
-    }
-    if agent.elastic.is_some() && info.elastic.is_none() {
-        return Err(ContactError::NotElastic { uuid, hostname });
-    }
-    let before = Doing::of(&agent);
     let now = app.now_ms();
-    let after =
-        before
-            .clone()
-            .after_report(info.runtime_status, &info.building_info.build_locator, now);
+    let uuid = &info.identifier.uuid;
+    // A thousand idle agents that say the same every few seconds write nothing.
+    {
+        let connection = app.database.readers().acquire().await;
+        let mut connection = connection.map_err(DatabaseError::from)?;
+        let (agent, after) = accept(find(&mut connection, uuid).await?, info, now)?;
+        if after == Doing::of(&agent) && says_the_same(&agent, info) {
+            let contact = Contact {
+                at: now,
+                usable_space: info.usable_space,
+            };
+            app.contacts.lock().insert(uuid.clone(), contact);
+            return Ok(after.instruction());
+        }
+    }
+    let mut write = app.database.write().await?;
+    let (agent, after) = accept(find(&mut write, uuid).await?, info, now)?;
     sqlx::query(
         "UPDATE agents SET runtime_status = $2, build_locator = $3, kill_requested = $4, cancelled_at = $5, \
          last_heard_at = $6, ip_address = $7, location = $8, usable_space = $9, operating_system = $10, \
          agent_version = $11, bootstrapper_version = $12 WHERE uuid = $1",
     )
-    .bind(&uuid)
+    .bind(uuid)
     .bind(runtime_name(after.status))
     .bind(&after.build_locator)
     .bind(i64::from(after.kill_requested))
@@ -81,10 +100,66 @@ pub async fn heard(app: &App, info: &AgentRuntimeInfo) -> Result<AgentInstructio
     .await
     .map_err(DatabaseError::from)?;
     write.commit().await.map_err(DatabaseError::from)?;
-    if before != after {
+    if Doing::of(&agent) != after {
         app.state_changed.raise();
     }
     Ok(after.instruction())
+}
+
+/// The agent that speaks, if it may, and what it is doing by what it says.
+fn accept(
+    agent: Option<Agent>,
+    info: &AgentRuntimeInfo,
+    now: i64,
+) -> Result<(Agent, Doing), ContactError> {
+    let uuid = info.identifier.uuid.clone();
+    let hostname = info.identifier.host_name.clone();
+    let Some(agent) = agent else {
+        return Err(ContactError::Unregistered { uuid, hostname });
+    };
+    let Some(cookie) = &info.cookie else {
+        return Err(ContactError::NoCookie { uuid, hostname });
+    };
+    if agent.cookie.as_ref().is_some_and(|stored| stored != cookie) {
+        return Err(ContactError::DuplicateUuid { uuid, hostname });
+    }
+    if agent.elastic.is_some() && info.elastic.is_none() {
+        return Err(ContactError::NotElastic { uuid, hostname });
+    }
+    let locator = &info.building_info.build_locator;
+    let after = Doing::of(&agent).after_report(info.runtime_status, locator, now);
+    Ok((agent, after))
+}
+
+/// Whether the agent says of itself what is known, its free space aside.
+fn says_the_same(agent: &Agent, info: &AgentRuntimeInfo) -> bool {
+    agent.ip_address == info.identifier.ip_address
+        && agent.location == info.location
+        && agent.operating_system == info.operating_system_name
+        && agent.agent_version == info.agent_version
+        && agent.bootstrapper_version == info.agent_bootstrapper_version
+}
+
+/// Writes down who was heard, all in one transaction.
+async fn write_down(app: &App, connection: &mut SqliteConnection) -> Result<(), DatabaseError> {
+    let contacts: Vec<(String, Contact)> = {
+        let contacts = app.contacts.lock();
+        let all = contacts.iter();
+        all.map(|(uuid, contact)| (uuid.clone(), *contact))
+            .collect()
+    };
+    for (uuid, contact) in contacts {
+        sqlx::query(
+            "UPDATE agents SET last_heard_at = MAX(COALESCE(last_heard_at, 0), $2), usable_space = $3 \
+             WHERE uuid = $1",
+        )
+        .bind(uuid)
+        .bind(contact.at)
+        .bind(contact.usable_space)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Gives an agent a new cookie, which makes its earlier one invalid.
@@ -144,6 +219,7 @@ pub async fn sweep(app: &App) -> Result<Vec<String>, DatabaseError> {
     let forgotten_since = before(app.configuration.pending_timeout);
 
     let mut write = app.database.write().await?;
+    write_down(app, &mut write).await?;
     let lost: Vec<String> = sqlx::query_scalar(
         "UPDATE agents SET runtime_status = 'LostContact' WHERE config_state <> 'Pending' \
          AND runtime_status <> 'LostContact' AND last_heard_at <= $1 RETURNING uuid",
@@ -166,6 +242,8 @@ pub async fn sweep(app: &App) -> Result<Vec<String>, DatabaseError> {
     .fetch_all(&mut *write)
     .await?;
     write.commit().await?;
+    // What is as old as this sweep is written down; the rest has come since.
+    app.contacts.lock().retain(|_, contact| contact.at > now);
 
     for uuid in &abandoned {
         match scheduling::reschedule_jobs_of(app, uuid).await {
