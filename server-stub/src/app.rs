@@ -19,7 +19,7 @@ use crate::{
     registration::Keys,
     releases::Releases,
     remoting::Polls,
-    scheduling::production::Production,
+    scheduling::{Queue, production::Production},
     trust::Trust,
     users::Users,
     webhooks::WebhookSecret,
@@ -53,6 +53,8 @@ pub struct App {
     pub polls: Polls,
     /// Agents that were heard since they were written down.
     pub contacts: Contacts,
+    /// What waiting jobs need.
+    pub queue: Queue,
     /// Where the server can be reached.
     pub endpoints: Endpoints,
     /// Raised whenever a job may have become assignable: a job was scheduled or rescheduled, an
@@ -128,6 +130,11 @@ impl Signal {
     pub fn raise(&self) {
         self.generation
             .send_modify(|generation| *generation = generation.wrapping_add(1));
+    }
+
+    /// Another number after every time it was raised.
+    pub fn generation(&self) -> u64 {
+        *self.generation.borrow()
     }
 
     /// Subscribe first, then look, then wait for [`Waiter::raised`], then look again.

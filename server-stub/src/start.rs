@@ -202,6 +202,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         artifact_locks: JobLocks::default(),
         polls: Polls::default(),
         contacts: agents::Contacts::default(),
+        queue: scheduling::Queue::default(),
         endpoints,
         work_changed: Signal::new(),
         state_changed: Signal::new(),
@@ -235,6 +236,8 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     app.tasks.spawn(materials::watch(Arc::clone(&app)));
     app.tasks.spawn(production::watch(Arc::clone(&app)));
     app.tasks.spawn(timer::watch(Arc::clone(&app)));
+    app.tasks
+        .spawn(scheduling::timeouts::watch(Arc::clone(&app)));
 
     let file = EndpointsFile {
         http_url: &app.endpoints.http_url,

@@ -255,6 +255,7 @@ pub(super) fn refusal(name: &str, error: TriggerError) -> Refusal {
         | TriggerError::Locked { .. }
         | TriggerError::BeingTriggered(_)
         | TriggerError::NothingNew(_)
+        | TriggerError::Refused { .. }
         | TriggerError::Unsteady(_) => StatusCode::CONFLICT,
         TriggerError::Encrypt(_) => return Refusal::internal("trigger a pipeline", &error),
         TriggerError::UnknownVariable { .. }

@@ -87,9 +87,10 @@ pub(super) fn refusal(pipeline: &str, counter: i64, stage: &str, error: RunStage
 fn status_of(refused: &Refused) -> StatusCode {
     match refused {
         Refused::NotAllowed { .. } => StatusCode::FORBIDDEN,
-        Refused::Active { .. } | Refused::Paused { .. } | Refused::Locked { .. } => {
-            StatusCode::CONFLICT
-        }
+        Refused::Active { .. }
+        | Refused::Paused { .. }
+        | Refused::Locked { .. }
+        | Refused::NoAgent { .. } => StatusCode::CONFLICT,
     }
 }
 

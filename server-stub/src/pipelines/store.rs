@@ -104,7 +104,7 @@ pub async fn replace(
     repository: &str,
     configuration: &Configuration,
 ) -> Result<(), DatabaseError> {
-    for table in ["pipelines", "environments"] {
+    for table in ["pipelines", "environments", "environment_agents"] {
         sqlx::query(sqlx::AssertSqlSafe(format!(
             "DELETE FROM {table} WHERE repo_id = $1"
         )))
@@ -130,6 +130,17 @@ pub async fn replace(
             .bind(encode(environment)?)
             .execute(&mut *connection)
             .await?;
+        for agent in &environment.agents {
+            sqlx::query(
+                "INSERT OR IGNORE INTO environment_agents (agent_uuid, environment, repo_id) \
+                 VALUES ($1, $2, $3)",
+            )
+            .bind(agent)
+            .bind(&environment.name)
+            .bind(repository)
+            .execute(&mut *connection)
+            .await?;
+        }
     }
     Ok(())
 }

@@ -74,6 +74,14 @@ pub async fn cancel_stage(
 ///
 /// The database could not be used; nothing has changed then.
 pub async fn reschedule_jobs_of(app: &App, agent_uuid: &str) -> Result<usize, SchedulingError> {
+    // Every poll of an idle agent comes here, and mostly there is nothing to do.
+    {
+        let connection = app.database.readers().acquire().await;
+        let mut connection = connection.map_err(DatabaseError::from)?;
+        if !run::has_active_job(&mut connection, agent_uuid).await? {
+            return Ok(0);
+        }
+    }
     let mut write = app.database.write().await?;
     let jobs: Vec<JobRow> = sqlx::query_as(
         "SELECT * FROM jobs WHERE agent_uuid = $1 \

@@ -8,6 +8,7 @@ mod assignment;
 mod cancel;
 mod comment;
 mod fan_in;
+mod instances;
 pub mod passes;
 pub mod production;
 mod progression;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod timeouts;
 pub mod timer;
 pub mod trigger;
 mod upstream;
@@ -26,7 +28,7 @@ pub mod view;
 pub mod wire;
 mod work;
 
-pub use assignment::assign;
+pub use assignment::{Queue, assign};
 pub use cancel::{CancelError, cancel_stage, reschedule_jobs_of};
 pub use comment::{CommentError, comment};
 pub use progression::{Refused, RunStageError, may_run, resume, run_stage};

@@ -7,7 +7,7 @@ use journeyman_protocol::job::{JobResult, JobState};
 use sqlx::SqliteConnection;
 
 use super::run::{self, JobRow, Run, StageRow};
-use super::state;
+use super::{instances, state};
 use crate::App;
 use crate::database::DatabaseError;
 use crate::pipelines::definition::{Approval, LockBehavior, Operators, Stage};
@@ -53,6 +53,10 @@ pub enum Refused {
     },
     #[error("the run {pipeline}/{holder} has locked the pipeline")]
     Locked { pipeline: String, holder: i64 },
+    #[error(
+        "its job {job} is to run on all agents, and no agent that is enabled and in contact fits it"
+    )]
+    NoAgent { job: String },
 }
 
 /// A run of a stage that is to be made.
@@ -90,15 +94,25 @@ pub(super) fn state_of(jobs: &[JobRow]) -> &'static str {
     }
 }
 
-/// Makes a run of a stage with all its jobs, waiting for agents.
+/// Makes a run of a stage with all its jobs, waiting for agents; answers its counter. Nothing is
+/// made when it is refused.
 pub(super) async fn start_stage(
     connection: &mut SqliteConnection,
     run: &Run,
     position: usize,
     approved_by: &str,
     now: i64,
-) -> Result<i64, DatabaseError> {
+) -> Result<Result<i64, Refused>, DatabaseError> {
     let stage = stage_at(run, position)?;
+    let environment = run.definition.environment.as_ref();
+    let environment = environment.map(|one| one.name.as_str());
+    let mut jobs = Vec::new();
+    for job in &stage.jobs {
+        match instances::of(connection, job, environment).await? {
+            Ok(made) => jobs.push((job, made)),
+            Err(refused) => return Ok(Err(refused)),
+        }
+    }
     let new = NewStage {
         position,
         approved_by,
@@ -106,30 +120,29 @@ pub(super) async fn start_stage(
         now,
     };
     let made = insert_stage(connection, run, &new).await?;
-    let environment = run.definition.environment.as_ref();
-    for (position, job) in (0_i64..).zip(&stage.jobs) {
-        insert_job(
-            connection,
-            &JobRow {
+    for (position, (job, instances)) in (0_i64..).zip(jobs) {
+        let resources = encode(&job.resources)?;
+        for instance in instances {
+            let row = JobRow {
                 id: 0,
                 stage_id: made.id,
-                name: job.name.clone(),
+                name: instance.name,
                 position,
                 state: String::new(),
                 result: String::new(),
                 agent_uuid: None,
-                resources: encode(&job.resources)?,
-                environment: environment.map(|one| one.name.clone()),
+                resources: resources.clone(),
+                environment: environment.map(ToOwned::to_owned),
                 scheduled_at: now,
                 original_job_id: None,
                 rerun: false,
-                bound_agent: None,
+                bound_agent: instance.bound_agent,
                 timeout: job.timeout.map(i64::from),
-            },
-        )
-        .await?;
+            };
+            insert_job(connection, &row).await?;
+        }
     }
-    Ok(made.counter)
+    Ok(Ok(made.counter))
 }
 
 /// Makes a run of a stage without its jobs. It takes the lock, if runs of its pipeline lock.
@@ -302,19 +315,24 @@ async fn start_waiting(
     let Some(newest) = newest else {
         return Ok(false);
     };
+    let run = run::run_by_id(connection, newest).await?;
+    if let Some((position, _)) = run.definition.stage(stage) {
+        let started = start_stage(connection, &run, position, CHANGES, now).await?;
+        if let Err(refused) = started {
+            // It goes on waiting.
+            let run = format!("{}/{}", run.pipeline, run.counter);
+            tracing::warn!(run, stage, %refused, "a stage cannot start yet");
+            return Ok(false);
+        }
+    }
     sqlx::query(
         "UPDATE pipeline_runs SET waiting_stage = NULL \
          WHERE lower(pipeline) = lower($1) AND waiting_stage = $2",
     )
     .bind(pipeline)
     .bind(stage)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    let run = run::run_by_id(connection, newest).await?;
-    let Some((position, _)) = run.definition.stage(stage) else {
-        return Ok(false);
-    };
-    start_stage(connection, &run, position, CHANGES, now).await?;
     Ok(true)
 }
 
@@ -442,15 +460,52 @@ pub async fn run_stage(
             });
         }
     }
-    let counter = start_stage(&mut write, &run, position, &by.name, app.now_ms()).await?;
+    let started = start_stage(&mut write, &run, position, &by.name, app.now_ms()).await?;
+    let counter = started.map_err(|refused| RunStageError::Refused {
+        stage: name,
+        refused,
+    })?;
     write.commit().await.map_err(DatabaseError::from)?;
     app.work_changed.raise();
     app.state_changed.raise();
     Ok(counter)
 }
 
-/// At start: whatever a stage or run waits for is looked at once more, so that nothing stands
-/// still because of how the server ended.
+/// A stage that waits.
+pub(super) struct Waiting {
+    pub(super) pipeline: String,
+    pub(super) counter: i64,
+    pub(super) stage: String,
+    /// Nothing keeps it from starting but that no agent fits one of its jobs.
+    pub(super) without_agents: bool,
+}
+
+/// The stages that wait, and whether they wait for agents.
+pub(super) async fn waiting(app: &App) -> Result<Vec<Waiting>, DatabaseError> {
+    let mut connection = app.database.readers().acquire().await?;
+    let rows: Vec<(String, i64, String)> = sqlx::query_as(
+        "SELECT pipeline, counter, waiting_stage FROM pipeline_runs WHERE waiting_stage IS NOT NULL",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut waiting = Vec::new();
+    for (pipeline, counter, stage) in rows {
+        let state = state::state_of(&mut connection, &pipeline).await?;
+        let active = active_stage(&mut connection, &pipeline, &stage).await?;
+        waiting.push(Waiting {
+            without_agents: state.pause.is_none()
+                && state.locked_against(counter).is_none()
+                && active.is_none(),
+            pipeline,
+            counter,
+            stage,
+        });
+    }
+    Ok(waiting)
+}
+
+/// At start: whatever a stage or run waits for is looked at once more, so that
+/// nothing stands still because of how the server ended.
 ///
 /// # Errors
 ///
@@ -464,15 +519,37 @@ pub async fn resume(app: &App) -> Result<(), DatabaseError> {
     for stage in active {
         settle(&mut write, stage, now).await?;
     }
-    let waiting: Vec<String> = sqlx::query_scalar(
-        "SELECT DISTINCT lower(pipeline) FROM pipeline_runs WHERE waiting_stage IS NOT NULL",
-    )
-    .fetch_all(&mut *write)
-    .await?;
-    for pipeline in waiting {
-        wake(&mut write, &pipeline, now).await?;
-    }
+    wake_all(&mut write, now).await?;
     write.commit().await?;
     app.work_changed.raise();
     Ok(())
+}
+
+/// Tries again what waits in any pipeline.
+///
+/// # Errors
+///
+/// The database could not be used.
+pub(super) async fn try_again(app: &App) -> Result<(), DatabaseError> {
+    let mut write = app.database.write().await?;
+    let started = wake_all(&mut write, app.now_ms()).await?;
+    write.commit().await?;
+    if started {
+        app.work_changed.raise();
+        app.state_changed.raise();
+    }
+    Ok(())
+}
+
+async fn wake_all(connection: &mut SqliteConnection, now: i64) -> Result<bool, DatabaseError> {
+    let waiting: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT lower(pipeline) FROM pipeline_runs WHERE waiting_stage IS NOT NULL",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut started = false;
+    for pipeline in waiting {
+        started |= wake(connection, &pipeline, now).await?;
+    }
+    Ok(started)
 }

@@ -7,6 +7,7 @@ use journeyman_protocol::{
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
+use super::instances;
 use crate::database::DatabaseError;
 use crate::pipelines::definition::{Job, Pipeline, Stage, Variable};
 use crate::pipelines::store::decode;
@@ -37,10 +38,11 @@ impl RunDefinition {
         stages.find(|(_, stage)| stage.name.eq_ignore_ascii_case(name))
     }
 
-    /// A job of a stage.
+    /// The definition of a job of a stage: of a job that runs several times, by the name of any.
     #[must_use]
     pub fn job(&self, stage: &str, name: &str) -> Option<&Job> {
         let (_, stage) = self.stage(stage)?;
+        let name = instances::definition_of(name);
         stage.jobs.iter().find(|job| job.name == name)
     }
 }
@@ -301,6 +303,21 @@ pub async fn job_by_id(
         .bind(id)
         .fetch_optional(connection)
         .await?)
+}
+
+/// Whether an agent has a job that has not ended.
+pub(super) async fn has_active_job(
+    connection: &mut SqliteConnection,
+    agent_uuid: &str,
+) -> Result<bool, DatabaseError> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT id FROM jobs WHERE agent_uuid = $1 \
+         AND state IN ('Assigned', 'Preparing', 'Building', 'Completing') LIMIT 1",
+    )
+    .bind(agent_uuid)
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
 }
 
 /// A job's states with their times, oldest first.

@@ -1,6 +1,7 @@
 mod automatic;
 mod fan_in;
 mod held;
+mod instances;
 mod whole_format;
 
 use std::path::Path;

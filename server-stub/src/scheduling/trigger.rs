@@ -9,7 +9,7 @@ use super::production::BeingTriggered;
 use super::revisions::{self, Resolved};
 use super::run::{self, Run, RunDefinition, RunEnvironment};
 use super::state::{self, Pause};
-use super::{progression, wire};
+use super::{Refused, progression, wire};
 use crate::App;
 use crate::database::DatabaseError;
 use crate::materials::{self, PollError};
@@ -37,6 +37,8 @@ pub enum TriggerError {
     Locked { pipeline: String, holder: i64 },
     #[error("{0} is being triggered already")]
     BeingTriggered(String),
+    #[error("{pipeline} cannot be triggered: {refused}")]
+    Refused { pipeline: String, refused: Refused },
     #[error("the variable {variable} is not defined for {pipeline}, so it cannot be overridden")]
     UnknownVariable { pipeline: String, variable: String },
     #[error("cannot use the value that was given for the variable {variable}")]
@@ -347,7 +349,11 @@ pub(super) async fn start(
     .await
     .map_err(DatabaseError::from)?;
     let run = run::run_by_id(&mut write, id).await?;
-    progression::start_stage(&mut write, &run, 0, options.cause.approved_by(), now).await?;
+    let started = progression::start_stage(&mut write, &run, 0, options.cause.approved_by(), now);
+    started.await?.map_err(|refused| TriggerError::Refused {
+        pipeline: pipeline.name.clone(),
+        refused,
+    })?;
     write.commit().await.map_err(DatabaseError::from)?;
     app.work_changed.raise();
     app.state_changed.raise();

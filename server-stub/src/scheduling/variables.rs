@@ -6,7 +6,8 @@ use journeyman_protocol::{
     revision::MaterialRevision,
 };
 
-use super::run::{Run, StageRow};
+use super::instances;
+use super::run::{JobRow, Run, StageRow};
 use crate::pipelines::definition::{Job, Stage, Variable};
 use crate::pipelines::location;
 
@@ -15,6 +16,7 @@ pub(super) struct Setting<'a> {
     pub(super) run: &'a Run,
     pub(super) stage_row: &'a StageRow,
     pub(super) stage: &'a Stage,
+    pub(super) job_row: &'a JobRow,
     pub(super) job: &'a Job,
     pub(super) agent_resources: &'a [String],
 }
@@ -43,10 +45,20 @@ pub(super) fn context(setting: &Setting<'_>) -> EnvironmentVariableContext {
         ("GO_PIPELINE_LABEL", run.label.clone()),
         ("GO_STAGE_NAME", setting.stage_row.name.clone()),
         ("GO_STAGE_COUNTER", setting.stage_row.counter.to_string()),
-        ("GO_JOB_NAME", setting.job.name.clone()),
+        ("GO_JOB_NAME", setting.job_row.name.clone()),
     ];
     for (name, value) in pairs {
         context.push(EnvironmentVariable::plain(name, value));
+    }
+    if let Some((index, count)) = instances::index_and_count(setting.job, &setting.job_row.name) {
+        context.push(EnvironmentVariable::plain(
+            "GO_JOB_RUN_INDEX",
+            index.to_string(),
+        ));
+        context.push(EnvironmentVariable::plain(
+            "GO_JOB_RUN_COUNT",
+            count.to_string(),
+        ));
     }
     if let Some(counter) = setting.stage_row.rerun_of_counter {
         let counter = counter.to_string();

@@ -44,9 +44,9 @@ pub(super) fn document(
         .definition
         .stage(&stage_row.name)
         .ok_or("its stage is not in the run's definition")?;
-    let mut jobs = stage.jobs.iter();
-    let job = jobs
-        .find(|job| job.name == job_row.name)
+    let job = run
+        .definition
+        .job(&stage_row.name, &job_row.name)
         .ok_or("it is not in the run's definition")?;
     let folder = PathBuf::from("pipelines").join(&run.pipeline);
     let known = Known {
@@ -58,6 +58,7 @@ pub(super) fn document(
         run,
         stage_row,
         stage,
+        job_row,
         job,
         agent_resources,
     };
