@@ -47,7 +47,8 @@ impl<'a> Standing<'a> {
         actor: &'a Actor,
     ) -> Result<Self, DatabaseError> {
         let active: Vec<String> = sqlx::query_scalar(
-            "SELECT lower(name) FROM stages WHERE completed_at IS NULL AND pipeline = lower($1)",
+            // By what is active, which is little; the plus keeps from all that ever ran.
+            "SELECT lower(name) FROM stages WHERE completed_at IS NULL AND +pipeline = lower($1)",
         )
         .bind(pipeline)
         .fetch_all(&mut *connection)

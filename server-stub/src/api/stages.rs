@@ -175,9 +175,11 @@ async fn cancel_latest(
 ) -> Result<Response, Refusal> {
     let found: Option<(i64, i64)> = sqlx::query_as(
         "SELECT pipeline_runs.counter, stages.counter FROM stages \
-         JOIN pipeline_runs ON pipeline_runs.id = stages.run_id \
-         WHERE stages.pipeline = lower($1) AND lower(stages.name) = lower($2) \
-         ORDER BY stages.completed_at IS NOT NULL, stages.id DESC LIMIT 1",
+         JOIN pipeline_runs ON pipeline_runs.id = stages.run_id WHERE stages.id = COALESCE( \
+         (SELECT id FROM stages WHERE completed_at IS NULL AND +pipeline = lower($1) \
+          AND lower(name) = lower($2) ORDER BY id DESC LIMIT 1), \
+         (SELECT id FROM stages WHERE pipeline = lower($1) AND lower(name) = lower($2) \
+          ORDER BY id DESC LIMIT 1))",
     )
     .bind(&pipeline)
     .bind(&stage)

@@ -9,6 +9,7 @@ use super::{Call, FEED, link_to_self};
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::pipelines::definition::Variable;
+use crate::pipelines::outline;
 use crate::pipelines::store::decode;
 use crate::scheduling::run::{JobRow, Run, StageRow};
 use crate::scheduling::view;
@@ -30,13 +31,22 @@ pub(super) async fn feed(call: Call<1>, actor: Actor) -> Result<Response, Refusa
     let runs = view::runs_by_id(&mut connection, &ids).await?;
     let stages: HashMap<i64, StageRow> = stages.into_iter().map(|one| (one.id, one)).collect();
     let runs: HashMap<i64, Run> = runs.into_iter().map(|one| (one.id, one)).collect();
+    let outlines = outline::all(&mut connection).await?;
+    let groups = outlines
+        .into_iter()
+        .map(|one| (one.name.to_lowercase(), one.group));
+    let groups: HashMap<String, String> = groups.collect();
+    let is_seen = |run: &Run| {
+        let group = groups.get(&run.pipeline.to_lowercase());
+        actor.sees(group.unwrap_or(&run.definition.pipeline.group))
+    };
     let mut document = element("scheduledJobs");
     for job in &jobs {
         let Some(stage) = stages.get(&job.stage_id) else {
             continue;
         };
         match runs.get(&stage.run_id) {
-            Some(run) if actor.sees(&run.definition.pipeline.group) => {
+            Some(run) if is_seen(run) => {
                 document = document.child(show(&call, run, stage, job)?);
             }
             _ => {}
