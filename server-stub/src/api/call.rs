@@ -39,6 +39,9 @@ pub(super) struct Call<const NEWEST: u32> {
     if_none_match: Option<String>,
 }
 
+/// A call whose answer has no version and that takes any `Accept`.
+pub(super) type AnyCall = Call<{ u32::MAX }>;
+
 impl<const NEWEST: u32> FromRequestParts<Arc<App>> for Call<NEWEST> {
     type Rejection = Refusal;
 
@@ -58,6 +61,17 @@ impl<const NEWEST: u32> FromRequestParts<Arc<App>> for Call<NEWEST> {
 }
 
 impl<const NEWEST: u32> Call<NEWEST> {
+    /// The same, to be answered with something that has no version.
+    pub(super) fn into_any(self) -> AnyCall {
+        Call {
+            app: self.app,
+            base: self.base,
+            version: self.version,
+            if_match: self.if_match,
+            if_none_match: self.if_none_match,
+        }
+    }
+
     /// A connection that only reads.
     pub(super) async fn reader(&self) -> Result<PoolConnection<Sqlite>, Refusal> {
         let acquired = self.app.database.readers().acquire().await;

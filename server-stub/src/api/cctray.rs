@@ -7,7 +7,7 @@ use axum::response::Response;
 use axum::routing::get;
 use jiff::Timestamp;
 
-use super::call::Call;
+use super::call::AnyCall;
 use super::xml::{Element, element};
 use crate::App;
 use crate::answer::Refusal;
@@ -18,14 +18,14 @@ pub(super) fn router() -> Router<Arc<App>> {
     Router::new().route("/cctray.xml", get(show))
 }
 
-async fn show(call: Call<1>, actor: Actor) -> Result<Response, Refusal> {
+async fn show(call: AnyCall, actor: Actor) -> Result<Response, Refusal> {
     let projects = cctray::of(&call.app, &actor).await?;
     let projects = projects.iter().map(|one| project(&call, one));
     let document = element("Projects").children(projects);
     Ok(call.tagged(&document.write()?, document.answer()?))
 }
 
-fn project(call: &Call<1>, project: &Project) -> Element {
+fn project(call: &AnyCall, project: &Project) -> Element {
     let Project {
         pipeline, stage, ..
     } = project;

@@ -71,7 +71,7 @@ async fn instance(
     Path((name, counter)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
     if let Some(counter) = counter.strip_suffix(".xml") {
-        return feeds::run(&call, &name, counter).await;
+        return feeds::run(&call.into_any(), &name, counter).await;
     }
     let counter = call::counter(&counter)?;
     let mut connection = call.reader().await?;

@@ -8,7 +8,7 @@ use journeyman_protocol::revision::{MaterialRevision, Modification};
 use super::super::cctray::moment;
 use super::super::xml::{Element, element};
 use super::super::{instances, material as shown, stages};
-use super::{Call, FEED, URN, call, document_name, link_to_self};
+use super::{AnyCall, FEED, URN, call, document_name, link_to_self};
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::jobs::StageLocator;
@@ -16,7 +16,7 @@ use crate::scheduling::run::{Run, StageRow};
 use crate::scheduling::trigger;
 
 pub(super) async fn run_at(
-    call: Call<1>,
+    call: AnyCall,
     Path((pipeline, name)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
     run(&call, &pipeline, document_name(&name)?).await
@@ -24,7 +24,7 @@ pub(super) async fn run_at(
 
 /// A run, by its counter.
 pub(in super::super) async fn run(
-    call: &Call<1>,
+    call: &AnyCall,
     pipeline: &str,
     counter: &str,
 ) -> Result<Response, Refusal> {
@@ -73,14 +73,14 @@ fn approver(run: &Run) -> &str {
     }
 }
 
-fn stage_url(call: &Call<1>, pipeline: &str, counter: i64, row: &StageRow) -> String {
+fn stage_url(call: &AnyCall, pipeline: &str, counter: i64, row: &StageRow) -> String {
     call.url(&format!(
         "{FEED}/{pipeline}/{counter}/{}/{}.xml",
         row.name, row.counter
     ))
 }
 
-fn material_of(call: &Call<1>, run: &Run, revision: &MaterialRevision) -> Element {
+fn material_of(call: &AnyCall, run: &Run, revision: &MaterialRevision) -> Element {
     let material = &revision.material;
     let url = call.url(&format!(
         "/api/feed/materials/{}/{}/{}.xml",
@@ -139,7 +139,7 @@ fn made_at(modification: &Modification) -> String {
 
 /// The changes of one material in a run.
 pub(super) async fn material(
-    call: Call<1>,
+    call: AnyCall,
     Path((pipeline, counter, name)): Path<(String, String, String)>,
 ) -> Result<Response, Refusal> {
     let fingerprint = document_name(&name)?;
@@ -153,7 +153,7 @@ pub(super) async fn material(
 }
 
 pub(super) async fn stage(
-    call: Call<1>,
+    call: AnyCall,
     Path((pipeline, counter, stage, name)): Path<(String, String, String, String)>,
 ) -> Result<Response, Refusal> {
     let locator = StageLocator {
@@ -195,7 +195,7 @@ fn place(run: &Run, row: &StageRow) -> String {
     )
 }
 
-fn of_pipeline(call: &Call<1>, run: &Run) -> Element {
+fn of_pipeline(call: &AnyCall, run: &Run) -> Element {
     let url = call.url(&format!("{FEED}/{}/{}.xml", run.pipeline, run.counter));
     element("pipeline")
         .with("name", &run.pipeline)
@@ -205,7 +205,7 @@ fn of_pipeline(call: &Call<1>, run: &Run) -> Element {
 }
 
 pub(super) async fn job(
-    call: Call<1>,
+    call: AnyCall,
     Path((pipeline, counter, stage, stage_counter, name)): Path<(
         String,
         String,

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::get;
 
-use super::call::{self, Call};
+use super::call::{self, AnyCall};
 use super::xml::{Element, element};
 use crate::App;
 use crate::answer::Refusal;
@@ -56,7 +56,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/api/jobs/scheduled.xml", get(scheduled::feed))
 }
 
-async fn pipelines(call: Call<1>, actor: Actor) -> Result<Response, Refusal> {
+async fn pipelines(call: AnyCall, actor: Actor) -> Result<Response, Refusal> {
     let mut outlines = outline::all(&mut *call.reader().await?).await?;
     outlines.retain(|one| actor.sees(&one.group));
     let entries = outlines.iter().map(|one| {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::response::Response;
 
 use super::super::xml::{Element, element};
-use super::{Call, FEED, link_to_self};
+use super::{AnyCall, FEED, link_to_self};
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::pipelines::definition::Variable;
@@ -18,7 +18,7 @@ use crate::users::Actor;
 /// What is shown of a secure variable.
 const MASK: &str = "********";
 
-pub(super) async fn feed(call: Call<1>, actor: Actor) -> Result<Response, Refusal> {
+pub(super) async fn feed(call: AnyCall, actor: Actor) -> Result<Response, Refusal> {
     let mut connection = call.reader().await?;
     let jobs: Vec<JobRow> =
         sqlx::query_as("SELECT * FROM jobs WHERE state = 'Scheduled' ORDER BY scheduled_at, id")
@@ -55,7 +55,7 @@ pub(super) async fn feed(call: Call<1>, actor: Actor) -> Result<Response, Refusa
     document.answer()
 }
 
-fn show(call: &Call<1>, run: &Run, stage: &StageRow, job: &JobRow) -> Result<Element, Refusal> {
+fn show(call: &AnyCall, run: &Run, stage: &StageRow, job: &JobRow) -> Result<Element, Refusal> {
     let locator = format!(
         "{}/{}/{}/{}/{}",
         run.pipeline, run.counter, stage.name, stage.counter, job.name

@@ -9,7 +9,7 @@ use sqlx::SqliteConnection;
 use super::super::cctray::moment;
 use super::super::instances::must_exist;
 use super::super::xml::{Element, element};
-use super::{Call, FEED, link_to_self};
+use super::{AnyCall, FEED, link_to_self};
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::scheduling::run::{self, Run, StageRow};
@@ -23,7 +23,7 @@ const GO_XML: &str = "application/vnd.go+xml";
 const HTML: &str = "text/html";
 
 pub(super) async fn feed(
-    call: Call<1>,
+    call: AnyCall,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
@@ -82,7 +82,7 @@ async fn ended<'r>(
     Ok(with_run.collect())
 }
 
-fn entry(call: &Call<1>, run: &Run, row: &StageRow) -> Element {
+fn entry(call: &AnyCall, run: &Run, row: &StageRow) -> Element {
     let locator = format!("{}/{}", run.pipeline, run.counter);
     let stage = format!("{locator}/{}/{}", row.name, row.counter);
     let page = call.url(&format!("/pipelines/{stage}"));

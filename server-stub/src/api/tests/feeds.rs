@@ -122,6 +122,9 @@ async fn feeds_lead_from_pipelines_to_jobs() {
         &["commit", "-q", "--allow-empty", "-m", subject],
     );
     scene.trigger().await;
+    let accept = [("Accept", "application/vnd.go.cd.v9+json")];
+    let any = call(&scene, "GET", "/api/feed/pipelines.xml", &accept, None).await;
+    assert_eq!(any.status, 200, "{}", any.text);
     for path in ["/api/feed/pipelines.xml", "/api/pipelines.xml"] {
         let expected = [
             "pipelines",
