@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 
 use super::body::{Body, BodyOrForm};
 use super::call::{self, Call, invalid};
+use super::material;
 use crate::App;
 use crate::answer::{Chain, Refusal};
 use crate::pipelines::definition::{Pipeline, Variable};
 use crate::pipelines::store;
 use crate::scheduling::state::{self, StateError};
 use crate::scheduling::trigger::{self, Options, TriggerError};
-use crate::scheduling::{self, CommentError};
+use crate::scheduling::{self, CommentError, wire};
 use crate::users::{Actor, audit};
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -29,6 +30,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route(&format!("{pipeline}/unpause"), post(unpause))
         .route(&format!("{pipeline}/unlock"), post(unlock))
         .route(&format!("{pipeline}/schedule"), post(schedule))
+        .route(&format!("{pipeline}/trigger_options"), get(trigger_options))
         .route(&format!("{pipeline}/{{counter}}/comment"), post(comment))
         // Of old releases.
         .route(&format!("{pipeline}/releaseLock"), post(unlock))
@@ -144,6 +146,37 @@ async fn schedule(
     Ok(call.answer_with(StatusCode::ACCEPTED, &body))
 }
 
+async fn trigger_options(call: Call<1>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    let choices = trigger::options_of(&call.app, &name).await;
+    let choices = choices.map_err(|error| refusal(&name, error))?;
+    let variables = choices.variables.iter().map(|one| match one.secure {
+        true => json!({ "name": one.name, "secure": true }),
+        false => json!({ "name": one.name, "secure": false, "value": one.value }),
+    });
+    let materials = choices.materials.iter().map(|one| {
+        let newest = one.newest.as_ref();
+        let mut shown = material::brief(&wire::on_wire(&one.material));
+        shown["fingerprint"] = json!(one.fingerprint);
+        shown["folder"] = json!(one.material.git().and_then(|git| git.destination.as_ref()));
+        shown["revision"] = json!({
+            "date": newest.and_then(|newest| newest.modified_time),
+            "user": newest.and_then(material::committer),
+            "comment": newest.and_then(|newest| newest.comment.as_ref()),
+            "revision": newest.map(|newest| &newest.revision),
+            "last_run_revision": one.last_run.as_ref().map(|last| &last.revision),
+        });
+        shown
+    });
+    let path = |what: &str| format!("/api/pipelines/{name}/{what}");
+    let mut links = call.links(&path("trigger_options"), "pipeline-trigger-options", None);
+    links["schedule"] = json!({ "href": call.url(&path("schedule")) });
+    Ok(call.answer(&json!({
+        "_links": links,
+        "variables": variables.collect::<Vec<_>>(),
+        "materials": materials.collect::<Vec<_>>(),
+    })))
+}
+
 fn read_options(body: &Body, options: &mut Options) -> Result<(), Refusal> {
     for item in objects(body, "environment_variables")? {
         let secure = item.flag("secure")?.unwrap_or(false);
@@ -237,7 +270,7 @@ fn read_old_options(
                 let mut materials = pipeline.materials.iter();
                 let named = materials.find(|one| one.name().eq_ignore_ascii_case(key));
                 // A fingerprint is understood as well.
-                let fingerprint = named.map_or(key.to_owned(), |_| key.to_owned());
+                let fingerprint = named.map_or(key.to_owned(), wire::fingerprint_of);
                 options.materials.push((fingerprint, value));
             }
             _ => {}

@@ -1,9 +1,13 @@
 //! A run, a stage, a job, a material's changes: one document for each.
 
+use std::collections::HashMap;
+
 use axum::extract::Path;
 use axum::response::Response;
 use journeyman_protocol::material::Material;
 use journeyman_protocol::revision::{MaterialRevision, Modification};
+use serde_json::json;
+use sqlx::SqliteConnection;
 
 use super::super::cctray::moment;
 use super::super::xml::{Element, element};
@@ -12,6 +16,8 @@ use super::{AnyCall, FEED, URN, call, document_name, link_to_self};
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::jobs::StageLocator;
+use crate::materials::File;
+use crate::pipelines::store::decode;
 use crate::scheduling::run::{Run, StageRow};
 use crate::scheduling::trigger;
 
@@ -55,7 +61,8 @@ pub(in super::super) async fn run(
         }
     }
     let revisions = run.revisions.revisions.iter();
-    let materials = revisions.map(|one| material_of(call, run, one));
+    let files = files_of(&mut connection, &run.revisions.revisions).await?;
+    let materials = revisions.map(|one| material_of(call, run, one, &files));
     let rows = view.stages.iter().filter_map(|stage| stage.row.as_ref());
     let stages = rows
         .map(|row| element("stage").with("href", stage_url(call, &run.pipeline, run.counter, row)));
@@ -80,7 +87,39 @@ fn stage_url(call: &AnyCall, pipeline: &str, counter: i64, row: &StageRow) -> St
     ))
 }
 
-fn material_of(call: &AnyCall, run: &Run, revision: &MaterialRevision) -> Element {
+/// The files that commits have changed, by revision, as far as they are known.
+async fn files_of(
+    connection: &mut SqliteConnection,
+    revisions: &[MaterialRevision],
+) -> Result<HashMap<String, Vec<File>>, DatabaseError> {
+    let commits = revisions.iter().flat_map(|one| &one.modifications);
+    let commits: Vec<&String> = commits.map(|one| &one.revision).collect();
+    let fingerprints = revisions
+        .iter()
+        .map(|one| trigger::fingerprint(&one.material));
+    let fingerprints: Vec<String> = fingerprints.collect();
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT revision, files FROM modifications \
+         WHERE fingerprint IN (SELECT value FROM json_each($1)) \
+         AND revision IN (SELECT value FROM json_each($2))",
+    )
+    .bind(json!(fingerprints).to_string())
+    .bind(json!(commits).to_string())
+    .fetch_all(connection)
+    .await?;
+    let mut files = HashMap::new();
+    for (revision, of_commit) in rows {
+        files.insert(revision, decode("the files of a modification", &of_commit)?);
+    }
+    Ok(files)
+}
+
+fn material_of(
+    call: &AnyCall,
+    run: &Run,
+    revision: &MaterialRevision,
+    files: &HashMap<String, Vec<File>>,
+) -> Element {
     let material = &revision.material;
     let url = call.url(&format!(
         "/api/feed/materials/{}/{}/{}.xml",
@@ -110,16 +149,21 @@ fn material_of(call: &AnyCall, run: &Run, revision: &MaterialRevision) -> Elemen
             )
             .child(element("checkinTime").text(made_at(one)))
             .child(element("revision").text(&one.revision)),
-        false => commit(one, &url),
+        false => commit(one, &url, files),
     });
     described.child(element("modifications").children(changes))
 }
 
-fn commit(modification: &Modification, material: &str) -> Element {
+fn commit(
+    modification: &Modification,
+    material: &str,
+    files: &HashMap<String, Vec<File>>,
+) -> Element {
     let user = shown::committer(modification).unwrap_or_default();
-    let files = modification.files.iter().map(|file| {
+    let files = files.get(&modification.revision).into_iter().flatten();
+    let files = files.map(|file| {
         element("file")
-            .with("name", &file.file_name)
+            .with("name", &file.path)
             .with("action", file.action.to_string())
     });
     element("changeset")
@@ -149,7 +193,8 @@ pub(super) async fn material(
     let mut revisions = view.run.revisions.revisions.iter();
     let found = revisions.find(|one| trigger::fingerprint(&one.material) == fingerprint);
     let found = found.ok_or_else(|| call::not_found("Material", "fingerprint", fingerprint))?;
-    material_of(&call, &view.run, found).answer()
+    let files = files_of(&mut connection, std::slice::from_ref(found)).await?;
+    material_of(&call, &view.run, found, &files).answer()
 }
 
 pub(super) async fn stage(

@@ -117,10 +117,9 @@ async fn build_monitors_are_told_of_stages_and_jobs() {
 async fn feeds_lead_from_pipelines_to_jobs() {
     let scene = Scene::new().await;
     let subject = "Mend <parser> & \u{1b}[1mmore";
-    git(
-        scene.repo.path(),
-        &["commit", "-q", "--allow-empty", "-m", subject],
-    );
+    std::fs::write(scene.repo.path().join("a&b.txt"), "x").unwrap();
+    git(scene.repo.path(), &["add", "."]);
+    git(scene.repo.path(), &["commit", "-qm", subject]);
     scene.trigger().await;
     let accept = [("Accept", "application/vnd.go.cd.v9+json")];
     let any = call(&scene, "GET", "/api/feed/pipelines.xml", &accept, None).await;
@@ -176,6 +175,10 @@ async fn feeds_lead_from_pipelines_to_jobs() {
     let run = feed(&scene, "/api/feed/pipelines/web/1.xml").await;
     assert_eq!(run, feed(&scene, "/api/pipelines/web/1.xml").await);
     let text = run.join("\n");
+    assert!(
+        text.contains("changeset/file name=a&b.txt action=added"),
+        "{text}"
+    );
     assert!(
         text.contains("pipeline/stages/stage href=GO/api/feed/pipelines/web/1/build/1.xml"),
         "{text}"

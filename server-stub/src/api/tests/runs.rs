@@ -298,9 +298,36 @@ async fn a_pipeline_is_paused_and_goes_on() {
         200
     );
     assert_eq!(confirm(&scene, &path("releaseLock")).await.status, 200);
-    let body = json!({ "variables": { "TIER": "red" }, "secure_variables": {}, "materials": {} });
+    let options = get(&scene, &path("trigger_options")).await;
+    assert!(!options.text.contains("sesame"), "{}", options.text);
+    let link = json!({ "href": "text" });
+    let expected = json!({
+        "_links": { "self": link, "doc": link, "schedule": link },
+        "variables": [{ "name": "text", "secure": "flag", "value": "text" }],
+        "materials": [{
+            "name": "text", "fingerprint": "text", "type": "text", "description": "text",
+            "folder": "text",
+            "revision": {
+                "date": "text", "user": "text", "comment": "text", "revision": "text",
+                "last_run_revision": "text",
+            },
+        }],
+    });
+    assert_eq!(shape(&options.body), expected);
+    let secret = json!({ "name": "TOKEN", "secure": true });
+    assert_eq!(options.body["variables"][1], secret);
+    let built = options.body["materials"][0]["revision"]["revision"]
+        .as_str()
+        .unwrap();
+    commit(scene.repo.path(), "file.txt", "newer");
+    let body = json!({
+        "variables": { "TIER": "red" }, "secure_variables": {}, "materials": { "SRC": built },
+    });
     let accepted = send(&scene, "POST", &path("schedule"), body).await;
     assert_eq!(accepted.status, 202, "{}", accepted.text);
+    let run = get(&scene, &path("2")).await.body;
+    let revision = &run["build_cause"]["material_revisions"][0]["modifications"][0]["revision"];
+    assert_eq!(revision, built);
     let scheduled = get(&scene, "/api/feed/jobs/scheduled.xml").await;
     assert!(scheduled.text.contains(">red<"), "{}", scheduled.text);
     let comment = json!({ "comment": "rc1 <b>" });
