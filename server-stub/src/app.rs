@@ -15,6 +15,7 @@ use crate::{
     health::Health,
     jobs::JobLocks,
     materials::Materials,
+    metrics::Metrics,
     pipelines::{cipher::Cipher, watch::Looks},
     registration::Keys,
     releases::Releases,
@@ -55,6 +56,7 @@ pub struct App {
     pub contacts: Contacts,
     /// What waiting jobs need.
     pub queue: Queue,
+    pub metrics: Metrics,
     /// Where the server can be reached.
     pub endpoints: Endpoints,
     /// Raised whenever a job may have become assignable: a job was scheduled or rescheduled, an

@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue};
 use tower_http::compression::CompressionLayer;
 
 use crate::{
-    App, api, artifacts, body_limit::refuse_large_bodies, pages, registration, releases, remoting,
-    users, webhooks,
+    App, api, artifacts, body_limit::refuse_large_bodies, health, metrics, pages, registration,
+    releases, remoting, users, webhooks,
 };
 
 /// Names the server to those who know it; nothing else tells it from a GoCD server.
@@ -21,6 +21,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(remoting::router())
         .merge(api::router())
         .merge(pages::router())
+        .merge(health::router())
         .merge(users::login::router())
         .merge(webhooks::router())
         .layer(axum::middleware::from_fn(refuse_large_bodies))
@@ -36,9 +37,14 @@ pub fn router(app: Arc<App>) -> Router {
         // Nesting serves `/go` only, and people type the slash as well.
         .route("/go/", get(|| async { Redirect::to("/go/pipelines") }))
         .nest("/go", go)
+        .merge(metrics::router())
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(&app),
             users::guard,
+        ))
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&app),
+            metrics::count,
         ))
         .with_state(app)
         .layer(axum::middleware::map_response(name_server))

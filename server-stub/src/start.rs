@@ -27,6 +27,7 @@ use crate::{
     jobs::JobLocks,
     listening::{self, BindError, Listener, STOP_GRACE},
     materials::{self, Materials},
+    metrics::Metrics,
     pipelines::{
         self,
         cipher::{Cipher, KeyError},
@@ -203,6 +204,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         polls: Polls::default(),
         contacts: agents::Contacts::default(),
         queue: scheduling::Queue::default(),
+        metrics: Metrics::default(),
         endpoints,
         work_changed: Signal::new(),
         state_changed: Signal::new(),

@@ -61,6 +61,7 @@ pub(super) async fn stream(
     while let Some(chunk) = body.next().await {
         let chunk = chunk?;
         size += chunk.len() as u64;
+        app.metrics.artifact_received(chunk.len());
         if size > limit {
             return Err(space::full(size, budget));
         }

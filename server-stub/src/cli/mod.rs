@@ -7,6 +7,7 @@
 
 mod agents;
 mod audit;
+mod backup;
 mod check;
 mod client;
 mod config;
@@ -65,6 +66,12 @@ enum Command {
     Users(users::Arguments),
     /// Show who changed what.
     Audit(audit::Arguments),
+    /// Copy the database and all files that belong to it, also while the server runs. The copy is
+    /// read once more before it gets its name.
+    Backup(backup::Backup),
+    /// Put a backup in the place of the data folder of a server that is stopped. Nothing is touched
+    /// unless every file of the backup is what it was.
+    Restore(backup::Restore),
 }
 
 /// Where the server is.
@@ -116,6 +123,8 @@ pub async fn run(arguments: Arguments, matches: &ArgMatches) -> ExitCode {
         Command::WebhookSecret(arguments) => Ok(webhook_secret::run(&arguments)),
         Command::Users(arguments) => users::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
+        Command::Backup(arguments) => Ok(backup::back_up(arguments).await),
+        Command::Restore(arguments) => Ok(backup::restore(arguments).await),
     };
     match outcome {
         Ok(code) => code,

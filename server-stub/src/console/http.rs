@@ -44,7 +44,12 @@ pub async fn put(
         ),
     };
     let console = app.consoles.of(job.id);
-    let stream = body.into_data_stream().map(|chunk| chunk.map_err(drop));
+    let counted = Arc::clone(app);
+    let stream = body.into_data_stream().map(move |chunk| {
+        let chunk = chunk.map_err(drop)?;
+        counted.metrics.console_received(chunk.len());
+        Ok::<_, ()>(chunk)
+    });
     // A task of its own, so that a client that goes away leaves no write in flight.
     let appended = app
         .tasks

@@ -116,6 +116,62 @@ impl Database {
     }
 }
 
+/// The files that a database speaks of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    pub jobs: Vec<i64>,
+    /// Job and path.
+    pub artifacts: Vec<(i64, String)>,
+    /// Checksums.
+    pub packages: Vec<String>,
+}
+
+/// Copies a database as it is at one instant, also while a server uses it, and answers what the copy
+/// speaks of; inside, what is wrong with it.
+pub async fn copy(from: &Path, to: &Path) -> Result<Result<Recorded, String>, DatabaseError> {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let options = |path: &Path| {
+        SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(BUSY_TIMEOUT)
+    };
+    let mut source = options(from).connect().await?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(to.to_string_lossy())
+        .execute(&mut source)
+        .await?;
+    source.close().await?;
+    if let Some(damage) = damage(to).await? {
+        return Ok(Err(damage));
+    }
+    let mut copied = options(to).read_only(true).connect().await?;
+    let recorded = Recorded {
+        jobs: sqlx::query_scalar("SELECT id FROM jobs ORDER BY id")
+            .fetch_all(&mut copied)
+            .await?,
+        artifacts: sqlx::query_as("SELECT job_id, path FROM artifacts")
+            .fetch_all(&mut copied)
+            .await?,
+        packages: sqlx::query_scalar("SELECT sha256 FROM packages")
+            .fetch_all(&mut copied)
+            .await?,
+    };
+    copied.close().await?;
+    Ok(Ok(recorded))
+}
+
+/// What SQLite finds wrong with a database that nobody uses.
+pub async fn damage(path: &Path) -> Result<Option<String>, DatabaseError> {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let mut connection = options.connect().await?;
+    let told: String = sqlx::query_scalar("PRAGMA integrity_check(1)")
+        .fetch_one(&mut connection)
+        .await?;
+    connection.close().await?;
+    Ok((told != "ok").then_some(told))
+}
+
 /// The value of a setting.
 pub async fn setting(
     connection: &mut SqliteConnection,

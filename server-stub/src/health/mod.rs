@@ -3,10 +3,14 @@
 //! They are in memory. Whoever raises one finds it again after a restart by looking once more, and
 //! clears it when it is over.
 
+mod ready;
+
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+pub use ready::router;
 
 use crate::App;
 

@@ -108,6 +108,7 @@ pub async fn assign(app: &App, agent: &Agent) -> Result<Option<BuildWork>, Sched
                 run::set_state(&mut write, job.id, JobState::Assigned, app.now_ms()).await?;
                 let locator = document.assignment.job_identifier.locator();
                 agents::mark_building(&mut write, &agent.uuid, &locator).await?;
+                app.metrics.assigned(app.now_ms() - job.scheduled_at);
                 given = Some(document);
                 break;
             }

@@ -37,7 +37,7 @@ const FOR_AGENTS: [&str; 6] = [
 ];
 
 /// Routes that tell nothing.
-const OPEN: [&str; 9] = [
+const OPEN: [&str; 10] = [
     "/",
     "/go",
     "/go/",
@@ -45,6 +45,7 @@ const OPEN: [&str; 9] = [
     // Registers an agent.
     "/go/admin/agent",
     "/go/api/v1/health",
+    "/go/api/v1/ready",
     "/go/api/version",
     "/go/auth/login",
     "/go/auth/security_check",
@@ -140,6 +141,7 @@ pub(super) fn is_for_programs(route: &str) -> bool {
         "/go/cctray.xml",
         "/go/properties/",
         "/go/run/",
+        "/metrics",
     ]
     .iter()
     .any(|begin| route.starts_with(begin))
@@ -181,6 +183,7 @@ mod tests {
             ("POST", "/go/admin/journeyman/release", Nothing),
             ("GET", "/go/api/version", Nothing),
             ("GET", "/go/api/v1/health", Nothing),
+            ("GET", "/go/api/v1/ready", Nothing),
             ("GET", "/go/auth/login", Nothing),
             ("POST", "/go/auth/security_check", Nothing),
             ("POST", "/go/auth/logout", Account),
@@ -236,6 +239,7 @@ mod tests {
             ("GET", "/go/properties/{pipeline}/{counter}", web(View)),
             ("GET", "/go/api/users", Everywhere(Admin)),
             ("GET", "/go/api/journeyman/audit", Everywhere(Admin)),
+            ("GET", "/metrics", Everywhere(View)),
             // Routes that nobody has thought of.
             ("GET", "/go/something", Everywhere(View)),
             ("POST", "/go/something", Everywhere(Admin)),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::Agent,
-    server::{Server, answer, serve_to_the_end},
+    server::{Server, answer, serve_to_the_end, until},
 };
 
 /// What a start that failed said; one line and no more.
@@ -49,6 +49,55 @@ async fn a_data_folder_has_one_server() {
     // The first one has not noticed.
     assert_eq!(endpoints["http_url"], server.http_url);
     Agent::registered(&server).await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_takes_what_was_begun_and_nothing_more() {
+    let mut server = Server::start().await;
+    let ready = answer(server.get("/api/v1/ready")).await;
+    assert_eq!(
+        (ready.status, ready.json()),
+        (200, json!({ "health": "OK" }))
+    );
+    server.add_pipeline().await;
+    let file = {
+        let agent = Agent::registered(&server).await;
+        server.trigger().await;
+        let job = agent.job().await;
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<Vec<u8>>();
+        let body = futures_util::stream::unfold(receiver, async |mut receiver| {
+            let part = receiver.recv().await?;
+            Some((Ok::<_, std::io::Error>(part), receiver))
+        });
+        let url = server.url(&format!(
+            "/remoting/files/web/1/build/1/unit/cruise-output/console.log?buildId={}",
+            job["buildId"]
+        ));
+        let upload = agent.signed(server.client.put(url));
+        let upload = upload.body(reqwest::Body::wrap_stream(body)).send();
+        let upload = tokio::spawn(upload);
+        sender.send(b"begun\n".to_vec()).unwrap();
+        let file = server
+            .data()
+            .join(format!("blobs/consoles/{}.log", job["buildId"]));
+        until("the upload has begun", async || {
+            std::fs::read(&file).ok().filter(|text| !text.is_empty())
+        })
+        .await;
+        server.signal(Signal::SIGTERM);
+        // Whoever comes now finds nobody.
+        until("nobody is let in", async || {
+            let fresh = crate::server::client().get(server.url("/api/v1/ready"));
+            fresh.send().await.err()
+        })
+        .await;
+        sender.send(b"ended\n".to_vec()).unwrap();
+        drop(sender);
+        assert_eq!(upload.await.unwrap().unwrap().status(), 200);
+        file
+    };
+    assert!(server.ended().await.success());
+    assert_eq!(std::fs::read(file).unwrap(), b"begun\nended\n");
 }
 
 #[tokio::test]
