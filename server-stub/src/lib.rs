@@ -42,6 +42,7 @@ pub mod pipelines;
 pub mod registration;
 pub mod releases;
 pub mod remoting;
+pub mod retention;
 pub mod router;
 pub mod scheduling;
 pub mod serve;

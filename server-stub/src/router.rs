@@ -8,7 +8,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::{
     App, api, artifacts, body_limit::refuse_large_bodies, health, metrics, pages, registration,
-    releases, remoting, users, webhooks,
+    releases, remoting, retention, users, webhooks,
 };
 
 /// Names the server to those who know it; nothing else tells it from a GoCD server.
@@ -22,6 +22,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(api::router())
         .merge(pages::router())
         .merge(health::router())
+        .merge(retention::router())
         .merge(users::login::router())
         .merge(webhooks::router())
         .layer(axum::middleware::from_fn(refuse_large_bodies))

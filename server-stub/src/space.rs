@@ -46,7 +46,12 @@ pub fn full(size: u64, available: u64) -> Refusal {
     )
 }
 
-fn free(path: &Path) -> io::Result<u64> {
+/// Bytes that are free where a path is.
+///
+/// # Errors
+///
+/// The file system cannot be asked.
+pub fn free(path: &Path) -> io::Result<u64> {
     let file_system = nix::sys::statvfs::statvfs(path)?;
     Ok(file_system
         .blocks_available()

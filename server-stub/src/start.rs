@@ -36,7 +36,7 @@ use crate::{
     registration::Keys,
     releases::{self, Releases},
     remoting::Polls,
-    router,
+    retention, router,
     scheduling::{self, production, production::Production, timer},
     trust::{self, Trust, TrustError},
     users::{self, Login, Users},
@@ -240,6 +240,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     app.tasks.spawn(timer::watch(Arc::clone(&app)));
     app.tasks
         .spawn(scheduling::timeouts::watch(Arc::clone(&app)));
+    app.tasks.spawn(retention::watch(Arc::clone(&app)));
 
     let file = EndpointsFile {
         http_url: &app.endpoints.http_url,

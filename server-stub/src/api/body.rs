@@ -102,7 +102,7 @@ fn media_type(headers: &HeaderMap) -> String {
 /// # Errors
 ///
 /// 400, as GoCD.
-pub(super) fn confirmed(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(crate) fn confirmed(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key("X-GoCD-Confirm") || headers.contains_key("Confirm") {
         return Ok(());
     }

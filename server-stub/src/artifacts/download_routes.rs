@@ -55,6 +55,13 @@ pub(super) async fn for_people(
             format!("there is no job {locator}\n"),
         ));
     };
+    if job.purged && !segments.is_empty() {
+        return Err(Refusal::text(
+            StatusCode::NOT_FOUND,
+            "the console and artifacts of this job were deleted: the server keeps those of so many runs, so many days \
+             or so much free space; pinned runs are kept\n",
+        ));
+    }
     if console::is_console(&segments) {
         let start = parameter(&uri, "startLineNumber")
             .and_then(|line| line.parse().ok())

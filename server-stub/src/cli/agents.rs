@@ -32,6 +32,20 @@ enum Action {
     Enable { agents: Vec<String> },
     /// Give agents no further job; the one they run goes on to its end.
     Disable { agents: Vec<String> },
+    /// Change the resources and environments of agents.
+    Change {
+        #[arg(required = true)]
+        agents: Vec<String>,
+        /// Repeatable, as all of these.
+        #[arg(long, value_name = "NAME")]
+        add_resource: Vec<String>,
+        #[arg(long, value_name = "NAME")]
+        remove_resource: Vec<String>,
+        #[arg(long, value_name = "NAME")]
+        add_environment: Vec<String>,
+        #[arg(long, value_name = "NAME")]
+        remove_environment: Vec<String>,
+    },
     /// Forget agents, which must be disabled and not building.
     Delete { agents: Vec<String> },
 }
@@ -42,6 +56,23 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, ClientError> {
         Action::List { wait, timeout } => {
             let agents = wait_for(&client, wait.unwrap_or(0), timeout).await?;
             show(&client, &agents);
+        }
+        Action::Change {
+            agents,
+            add_resource,
+            remove_resource,
+            add_environment,
+            remove_environment,
+        } => {
+            let uuids = resolve(&client, &agents).await?;
+            let body = json!({ "uuids": uuids, "operations": {
+                "resources": { "add": add_resource, "remove": remove_resource },
+                "environments": { "add": add_environment, "remove": remove_environment },
+            }});
+            let answer: Value = client
+                .write(Method::PATCH, "change agents", "/api/agents", Some(&body))
+                .await?;
+            tell(&client, &answer);
         }
         Action::Enable { agents } => set(&client, &agents, "Enabled").await?,
         Action::Disable { agents } => set(&client, &agents, "Disabled").await?,

@@ -143,6 +143,13 @@ impl Client {
         self.call(method, tried, path, body).await
     }
 
+    /// Asks for a text or a file.
+    pub(super) async fn bytes(&self, tried: &str, path: &str) -> Result<Bytes, ClientError> {
+        let url = format!("{}{path}", self.base);
+        let (_, bytes) = self.ask(Method::GET, tried, &url, None).await?;
+        Ok(bytes)
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -255,6 +262,32 @@ impl Client {
             },
         })
     }
+}
+
+/// A path of the API with the names of a locator in it, of which there must be so many.
+pub(super) fn path_of(
+    begin: &str,
+    locator: &str,
+    names: usize,
+    end: &str,
+) -> Result<String, ClientError> {
+    let parts: Vec<&str> = locator.split('/').collect();
+    if parts.len() != names || parts.iter().any(|part| part.is_empty()) {
+        const FORM: [&str; 5] = ["PIPELINE", "COUNTER", "STAGE", "COUNTER", "JOB"];
+        let form = match names {
+            2 if begin == "/api/stages" => "PIPELINE/STAGE".to_owned(),
+            _ => FORM.get(..names).unwrap_or_default().join("/"),
+        };
+        let message = format!("`{locator}` is not of the form {form}");
+        return Err(ClientError::Usage(message));
+    }
+    let parts = parts.into_iter().map(|part| {
+        percent_encoding::utf8_percent_encode(part, percent_encoding::NON_ALPHANUMERIC).to_string()
+    });
+    Ok(format!(
+        "{begin}/{}{end}",
+        parts.collect::<Vec<_>>().join("/")
+    ))
 }
 
 /// The access token that was given.

@@ -11,13 +11,17 @@ mod backup;
 mod check;
 mod client;
 mod config;
+mod documents;
 mod encrypt;
 mod follow;
+mod health;
+mod jobs;
 mod output;
 mod pipelines;
 mod releases;
 mod repos;
 mod secret;
+mod stages;
 mod users;
 pub mod webhook_secret;
 
@@ -51,8 +55,14 @@ enum Command {
     Agents(agents::Arguments),
     /// Git repositories whose *.gocd.yaml files define the pipelines.
     Repos(repos::Arguments),
-    /// List, trigger and cancel pipelines.
+    /// List, trigger, pause and cancel pipelines, look back on their runs, and keep runs.
     Pipelines(pipelines::Arguments),
+    /// Run stages, run their jobs again, and cancel them.
+    Stages(stages::Arguments),
+    /// Look at jobs, their consoles and artifacts, and run them again.
+    Jobs(jobs::Arguments),
+    /// Show what is wrong with the server; exits with 1 if it is an error.
+    Health(health::Arguments),
     /// Versions of launcher and agent: add them, offer them to agents, and see how far they have come.
     Releases(releases::Arguments),
     /// Check *.gocd.yaml files as the server would, for use before a commit. Needs no server; exits
@@ -72,6 +82,10 @@ enum Command {
     /// Put a backup in the place of the data folder of a server that is stopped. Nothing is touched
     /// unless every file of the backup is what it was.
     Restore(backup::Restore),
+    /// Print what makes a shell complete this program's arguments.
+    Completions(documents::Completions),
+    /// Write manual pages.
+    Man(documents::Man),
 }
 
 /// Where the server is.
@@ -117,6 +131,11 @@ pub async fn run(arguments: Arguments, matches: &ArgMatches) -> ExitCode {
         Command::Agents(arguments) => agents::run(arguments).await,
         Command::Repos(arguments) => repos::run(arguments).await,
         Command::Pipelines(arguments) => pipelines::run(arguments).await,
+        Command::Stages(arguments) => stages::run(arguments).await,
+        Command::Jobs(arguments) => jobs::run(arguments).await,
+        Command::Health(arguments) => health::run(arguments).await,
+        Command::Completions(arguments) => Ok(documents::completions(&arguments)),
+        Command::Man(arguments) => Ok(documents::man(&arguments)),
         Command::Releases(arguments) => releases::run(arguments).await,
         Command::Check(arguments) => Ok(check::run(&arguments)),
         Command::Encrypt(arguments) => Ok(encrypt::run(&arguments)),
@@ -131,6 +150,52 @@ pub async fn run(arguments: Arguments, matches: &ArgMatches) -> ExitCode {
         Err(error) => {
             output::complain(&format!("journeyman-server: {error}"));
             ExitCode::from(ERROR)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// Every subcommand with its name as it is typed.
+    fn all(command: &clap::Command, above: &str, found: &mut Vec<(String, clap::Command)>) {
+        for one in command.get_subcommands() {
+            let name = format!("{above}{}", one.get_name());
+            all(one, &format!("{name} "), found);
+            found.push((name, one.clone()));
+        }
+    }
+
+    #[test]
+    fn every_subcommand_says_what_it_does() {
+        super::Arguments::command().debug_assert();
+        let mut found = Vec::new();
+        all(&super::Arguments::command(), "", &mut found);
+        for (name, command) in found {
+            let about = command.get_about().map(ToString::to_string);
+            assert!(about.is_some_and(|text| !text.is_empty()), "{name}");
+        }
+    }
+
+    #[test]
+    fn manual_pages_and_completions_are_of_all_subcommands() {
+        let folder = tempfile::tempdir().unwrap();
+        clap_mangen::generate_to(super::Arguments::command(), folder.path()).unwrap();
+        for page in ["", "-serve", "-pipelines-trigger", "-backup"] {
+            let page = folder.path().join(format!("journeyman-server{page}.1"));
+            assert!(page.exists(), "{}", page.display());
+        }
+        for shell in [
+            clap_complete::Shell::Bash,
+            clap_complete::Shell::Zsh,
+            clap_complete::Shell::Fish,
+        ] {
+            let mut script = Vec::new();
+            let mut command = super::Arguments::command();
+            clap_complete::generate(shell, &mut command, "journeyman-server", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("retention-days") && script.contains("restore"));
         }
     }
 }

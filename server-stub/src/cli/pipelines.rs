@@ -6,8 +6,11 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Client, ClientError, Server, follow, output};
+use super::{Client, ClientError, Server, client::path_of, follow, output};
 use crate::api::{PipelineSummary, RunSummary};
+
+const PIPELINES: &str = "/api/pipelines";
+const RUNS: &str = "/api/journeyman/runs";
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -30,7 +33,51 @@ enum Action {
         /// A value in place of a variable's own, as NAME=VALUE. Repeatable.
         #[arg(long = "variable", value_name = "NAME=VALUE")]
         variables: Vec<String>,
+        /// The revision of a material in place of the newest, as NAME=REVISION. Repeatable.
+        #[arg(long = "revision", value_name = "NAME=REVISION")]
+        revisions: Vec<String>,
     },
+    /// Show whether a pipeline is paused or locked, and whether a run can be started.
+    Status { pipeline: String },
+    /// Show the latest runs of a pipeline.
+    History {
+        pipeline: String,
+        /// Runs to show, the newest first.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(10..=100))]
+        count: u32,
+    },
+    /// Start no runs and no stages of a pipeline until it is unpaused.
+    Pause {
+        pipeline: String,
+        /// Why, for those who wonder.
+        #[arg(long, default_value = "")]
+        cause: String,
+    },
+    /// Let a paused pipeline go on.
+    Unpause { pipeline: String },
+    /// Take the lock of a pipeline from the run that holds it and is not active.
+    Unlock { pipeline: String },
+    /// Say something about a run.
+    Comment {
+        #[arg(value_name = "PIPELINE/COUNTER")]
+        run: String,
+        text: String,
+    },
+    /// Keep the consoles and artifacts of a run whatever the limits say.
+    Pin {
+        #[arg(value_name = "PIPELINE/COUNTER")]
+        run: String,
+        /// Why it is kept.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Let the consoles and artifacts of a run go like those of any other.
+    Unpin {
+        #[arg(value_name = "PIPELINE/COUNTER")]
+        run: String,
+    },
+    /// Show all runs that are kept.
+    Pins,
     /// Follow a run as `trigger --follow` does: the latest, or PIPELINE/COUNTER.
     Follow { run: String },
     /// Cancel what is active of a run: the latest, or PIPELINE/COUNTER.
@@ -47,21 +94,134 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, ClientError> {
             pipeline,
             follow,
             variables,
-        } => trigger(&client, &pipeline, follow, &variables).await,
+            revisions,
+        } => trigger(&client, &pipeline, follow, &variables, &revisions).await,
+        Action::Status { pipeline } => status(&client, &pipeline).await,
+        Action::History { pipeline, count } => history(&client, &pipeline, count).await,
+        Action::Pause { pipeline, cause } => {
+            let path = path_of(PIPELINES, &pipeline, 1, "/pause")?;
+            let body = json!({ "pause_cause": cause });
+            client.act("pause the pipeline", &path, Some(&body)).await
+        }
+        Action::Unpause { pipeline } => {
+            let path = path_of(PIPELINES, &pipeline, 1, "/unpause")?;
+            client.act("unpause the pipeline", &path, None).await
+        }
+        Action::Unlock { pipeline } => {
+            let path = path_of(PIPELINES, &pipeline, 1, "/unlock")?;
+            client.act("unlock the pipeline", &path, None).await
+        }
+        Action::Comment { run, text } => {
+            let path = path_of(PIPELINES, &run, 2, "/comment")?;
+            let body = json!({ "comment": text });
+            client.act("comment on the run", &path, Some(&body)).await
+        }
+        Action::Pin { run, reason } => {
+            let path = path_of(RUNS, &run, 2, "/pin")?;
+            let body = json!({ "reason": reason });
+            client.act("pin the run", &path, Some(&body)).await
+        }
+        Action::Unpin { run } => {
+            let path = path_of(RUNS, &run, 2, "/unpin")?;
+            client.act("unpin the run", &path, None).await
+        }
+        Action::Pins => pins(&client).await,
         Action::Follow { run } => {
             let (pipeline, counter) = split(&run);
             follow::follow(&client, pipeline, counter).await
         }
         Action::Cancel { run } => cancel(&client, &run).await,
         Action::Run { stage } => {
-            let path = format!("/api/stages/{stage}/run");
-            let answer: Value = client
-                .write(Method::POST, "run the stage", &path, None)
-                .await?;
-            output::complain(answer["message"].as_str().unwrap_or_default());
-            Ok(ExitCode::SUCCESS)
+            let path = path_of("/api/stages", &stage, 3, "/run")?;
+            client.act("run the stage", &path, None).await
         }
     }
+}
+
+async fn status(client: &Client, pipeline: &str) -> Result<ExitCode, ClientError> {
+    let path = path_of(PIPELINES, pipeline, 1, "/status")?;
+    let status: Value = client.get("show the pipeline's status", &path).await?;
+    if client.json {
+        output::json(&status);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let yes = |name: &str| if status[name] == true { "yes" } else { "no" }.to_owned();
+    let text = |name: &str| output::clean(status[name].as_str().unwrap_or_default());
+    let row = vec![
+        pipeline.to_owned(),
+        yes("schedulable"),
+        yes("locked"),
+        yes("paused"),
+        text("paused_by"),
+        text("paused_cause"),
+    ];
+    let head = ["PIPELINE", "CAN RUN", "LOCKED", "PAUSED", "BY", "CAUSE"];
+    output::table(&head, &[row]);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn history(client: &Client, pipeline: &str, count: u32) -> Result<ExitCode, ClientError> {
+    let end = format!("/history?page_size={count}");
+    let path = path_of(PIPELINES, pipeline, 1, &end)?;
+    let answer: Value = client.get("show the pipeline's history", &path).await?;
+    let runs = answer["pipelines"].as_array().cloned().unwrap_or_default();
+    if client.json {
+        output::json(&runs);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<String>> = runs
+        .iter()
+        .map(|run| {
+            let stages = run["stages"].as_array().map_or(&[][..], Vec::as_slice);
+            let stages: Vec<String> = stages
+                .iter()
+                .map(|stage| {
+                    let of = |name: &str| stage[name].as_str().unwrap_or_default();
+                    let result = match of("result") {
+                        "" if stage["scheduled"] == true => "Active",
+                        "" => "-",
+                        result => result,
+                    };
+                    format!("{} {result}", of("name"))
+                })
+                .collect();
+            let cause = run["build_cause"]["trigger_message"].as_str();
+            vec![
+                run["counter"].to_string(),
+                output::clean(run["label"].as_str().unwrap_or_default()),
+                output::clean(&stages.join(", ")),
+                output::clean(cause.unwrap_or_default()),
+                output::clean(run["comment"].as_str().unwrap_or_default()),
+            ]
+        })
+        .collect();
+    output::table(&["RUN", "LABEL", "STAGES", "CAUSE", "COMMENT"], &rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn pins(client: &Client) -> Result<ExitCode, ClientError> {
+    let answer: Value = client
+        .get("list pinned runs", "/api/journeyman/pins")
+        .await?;
+    let pins = answer["pins"].as_array().cloned().unwrap_or_default();
+    if client.json {
+        output::json(&pins);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<String>> = pins
+        .iter()
+        .map(|pin| {
+            let text = |name: &str| output::clean(pin[name].as_str().unwrap_or_default());
+            vec![
+                format!("{}/{}", text("pipeline"), pin["counter"]),
+                text("label"),
+                text("pinned_by"),
+                text("reason"),
+            ]
+        })
+        .collect();
+    output::table(&["RUN", "LABEL", "BY", "REASON"], &rows);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `PIPELINE` or `PIPELINE/COUNTER`.
@@ -102,6 +262,7 @@ async fn trigger(
     pipeline: &str,
     follow: bool,
     variables: &[String],
+    revisions: &[String],
 ) -> Result<ExitCode, ClientError> {
     let mut given = Vec::new();
     for variable in variables {
@@ -111,7 +272,14 @@ async fn trigger(
         };
         given.push(json!({ "name": name, "value": value }));
     }
-    let body = json!({ "environment_variables": given });
+    let mut body = json!({ "environment_variables": given });
+    for revision in revisions {
+        let Some((name, revision)) = revision.split_once('=') else {
+            let message = format!("`{revision}` is not of the form NAME=REVISION");
+            return Err(ClientError::Usage(message));
+        };
+        body["materials"][name] = Value::from(revision);
+    }
     let path = format!("/api/pipelines/{pipeline}/schedule");
     let tried = format!("trigger {pipeline}");
     let answer: Value = client

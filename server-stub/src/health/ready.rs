@@ -43,6 +43,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     if reasons.is_empty() {
         return Json(json!({ "health": "OK" })).into_response();
     }
-    let body = json!({ "health": "ERROR", "reasons": reasons });
+    let message = reasons.join("; ");
+    let body = json!({ "health": "ERROR", "reasons": reasons, "message": message });
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }

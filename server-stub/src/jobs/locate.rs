@@ -25,6 +25,8 @@ pub struct LocatedJob {
     pub id: i64,
     pub state: String,
     pub result: String,
+    /// Whether its console and artifacts were deleted.
+    pub purged: bool,
 }
 
 /// A path that cannot be that of a job's file.
@@ -73,7 +75,10 @@ pub async fn locate(
     };
     let Some(stage) = stage else { return Ok(None) };
     Ok(sqlx::query_as(
-        "SELECT COALESCE(original_job_id, id) AS id, state, result FROM jobs WHERE stage_id = $1 AND lower(name) = lower($2) \
+        "SELECT COALESCE(original_job_id, id) AS id, state, result, \
+         EXISTS (SELECT 1 FROM jobs original JOIN stages ON stages.id = original.stage_id \
+          WHERE original.id = COALESCE(jobs.original_job_id, jobs.id) AND stages.artifacts_deleted IN (1, 2)) AS purged \
+         FROM jobs WHERE stage_id = $1 AND lower(name) = lower($2) \
          AND (($3 IS NULL AND state <> 'Rescheduled') OR id = $3) ORDER BY jobs.id DESC LIMIT 1",
     )
     .bind(stage)

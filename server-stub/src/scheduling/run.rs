@@ -124,9 +124,17 @@ pub struct StageRow {
     pub rerun_of_counter: Option<i64>,
     pub scheduled_at: i64,
     pub completed_at: Option<i64>,
+    /// See [`StageRow::has_lost_artifacts`].
+    artifacts_deleted: i64,
 }
 
 impl StageRow {
+    /// Whether its consoles and artifacts were deleted to keep to the limits.
+    #[must_use]
+    pub fn has_lost_artifacts(&self) -> bool {
+        matches!(self.artifacts_deleted, 1 | 2)
+    }
+
     /// The result in GoCD's answers: Unknown until all jobs have ended.
     #[must_use]
     pub fn result(&self) -> &str {

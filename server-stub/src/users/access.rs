@@ -240,6 +240,12 @@ mod tests {
             ("GET", "/go/api/users", Everywhere(Admin)),
             ("GET", "/go/api/journeyman/audit", Everywhere(Admin)),
             ("GET", "/metrics", Everywhere(View)),
+            ("GET", "/go/api/journeyman/pins", Everywhere(View)),
+            (
+                "POST",
+                "/go/api/journeyman/runs/{pipeline}/{counter}/pin",
+                web(Operate),
+            ),
             // Routes that nobody has thought of.
             ("GET", "/go/something", Everywhere(View)),
             ("POST", "/go/something", Everywhere(Admin)),
