@@ -134,7 +134,7 @@ impl Signal {
             .send_modify(|generation| *generation = generation.wrapping_add(1));
     }
 
-    /// Another number after every time it was raised.
+    /// While this stays the same, nobody has raised it.
     pub fn generation(&self) -> u64 {
         *self.generation.borrow()
     }

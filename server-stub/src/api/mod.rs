@@ -89,6 +89,5 @@ pub fn router() -> Router<Arc<App>> {
         .merge(server::router())
         .merge(stages::router())
         .merge(users::router())
-        .merge(value_stream::router())
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }

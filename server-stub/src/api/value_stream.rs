@@ -1,11 +1,6 @@
 //! `/pipelines/value_stream_map/P/C.json`: the value stream of a run, for scripts. Any `Accept`.
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
@@ -15,27 +10,6 @@ use crate::App;
 use crate::answer::Refusal;
 use crate::users::Actor;
 use crate::value_stream::{self, Instance, Node, NodeKind, PipelineNode};
-
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new().route(
-        "/pipelines/value_stream_map/{pipeline}/{counter}",
-        get(show_run),
-    )
-}
-
-async fn show_run(
-    State(app): State<Arc<App>>,
-    actor: Actor,
-    Path((pipeline, counter)): Path<(String, String)>,
-) -> Result<Response, Refusal> {
-    match counter.strip_suffix(".json") {
-        Some(counter) => document(&app, &actor, &pipeline, counter).await,
-        None => Err(Refusal::text(
-            StatusCode::NOT_FOUND,
-            "There is no such page.\n",
-        )),
-    }
-}
 
 /// The document of a run. The page of the same run has the path without `.json`.
 pub(crate) async fn document(

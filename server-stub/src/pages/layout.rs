@@ -1,7 +1,31 @@
 //! What is around the content of every page: the way to the other pages, and who looks.
 
+use std::future::Future;
+
 use super::may;
+use crate::App;
+use crate::health::{self, Level};
 use crate::users::{Role, forms};
+
+tokio::task_local! {
+    /// What is wrong while the page is rendered.
+    static HEALTH: Badge;
+}
+
+/// How much is wrong just now.
+#[derive(Clone, Copy)]
+pub(crate) struct Badge {
+    pub(crate) errors: usize,
+    pub(crate) warnings: usize,
+}
+
+/// Runs a request whose page shows how much is wrong.
+pub(crate) async fn with_health<T>(app: &App, request: impl Future<Output = T>) -> T {
+    let all = health::list(app);
+    let errors = all.iter().filter(|one| one.level == Level::Error).count();
+    let warnings = all.len() - errors;
+    HEALTH.scope(Badge { errors, warnings }, request).await
+}
 
 /// A page of the navigation.
 struct Section {
@@ -46,6 +70,7 @@ pub(crate) struct Link {
     pub(crate) name: &'static str,
     pub(crate) path: &'static str,
     pub(crate) current: bool,
+    pub(crate) badge: Option<Badge>,
 }
 
 /// The pages that the one who looks may open.
@@ -57,8 +82,15 @@ pub(crate) fn links(here: &str) -> Vec<Link> {
             name: section.name,
             path: section.path,
             current: section.key == here,
+            badge: (section.key == "health").then(badge).flatten(),
         })
         .collect()
+}
+
+/// Nothing if nothing is wrong.
+fn badge() -> Option<Badge> {
+    let badge = HEALTH.try_with(|badge| *badge).ok();
+    badge.filter(|badge| badge.errors + badge.warnings > 0)
 }
 
 /// Who looks, if there is a login.

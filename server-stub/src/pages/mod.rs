@@ -2,27 +2,40 @@
 //! to date, and load nothing from anywhere else.
 
 mod access_tokens;
+mod activity;
 mod agent_history;
 mod agents;
 pub(crate) mod assets;
+mod bars;
+mod changes;
+mod compare;
+mod dashboard;
+mod fields;
 mod guard;
 mod job;
 pub(crate) mod layout;
 mod machine;
 pub(crate) mod may;
+mod operate;
+mod outcome;
 mod people;
-mod pipelines;
 mod release;
 #[cfg(test)]
 mod release_tests;
 mod releases;
 mod repositories;
+#[cfg(test)]
+mod run_tests;
 mod server;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod times;
+mod trigger;
+mod value_stream;
 
 pub(crate) use guard::{guard, is_from_artifact};
+pub(crate) use layout::with_health;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -33,8 +46,6 @@ use axum::extract::DefaultBodyLimit;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use http::{StatusCode, header};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use sqlx::SqliteConnection;
 
 use crate::App;
@@ -42,7 +53,6 @@ use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::pipelines::store;
 use crate::scheduling::run::Run;
-use crate::scheduling::view::RunView;
 use crate::users::forms;
 
 /// The longest form names agents, some hundred of them.
@@ -61,14 +71,32 @@ pub fn router() -> Router<Arc<App>> {
         .route("/agents", get(agents::page).post(agents::change))
         .route("/agents/{uuid}/{action}", post(agents::act))
         .route("/agents/{uuid}/job_run_history", get(agent_history::page))
-        .route("/pipelines", get(pipelines::page))
-        .route("/pipelines/{pipeline}/trigger", post(pipelines::trigger))
+        .route("/pipelines", get(dashboard::page))
+        .route(
+            "/pipelines/{pipeline}/trigger",
+            get(trigger::page).post(trigger::trigger),
+        )
+        .route("/pipelines/{pipeline}/pause", post(operate::pause))
+        .route("/pipelines/{pipeline}/unpause", post(operate::unpause))
+        .route("/pipelines/{pipeline}/unlock", post(operate::unlock))
+        .route(
+            "/pipelines/{pipeline}/{counter}/comment",
+            post(activity::comment),
+        )
+        .route("/pipeline/activity/{pipeline}", get(activity::page))
+        .route(
+            "/pipelines/value_stream_map/{pipeline}/{counter}",
+            get(value_stream::page),
+        )
+        .route("/compare/{pipeline}/{from}/with/{to}", get(compare::page))
         .route(
             "/pipelines/{pipeline}/{counter}/{stage}/run",
             post(stage::run),
         )
         .route(stage, get(stage::page))
         .route(&format!("{stage}/cancel"), post(stage::cancel))
+        .route(&format!("{stage}/rerun"), post(stage::rerun))
+        .route(&format!("{stage}/{{tab}}"), get(stage::tab))
         .route(job, get(job::page))
         .route(&format!("{job}/console"), get(job::part))
         .route(&format!("{job}/cancel"), post(job::cancel))
@@ -121,35 +149,5 @@ fn not_found(what: &str) -> Refusal {
 
 /// A time as people here read it.
 fn when(milliseconds: i64) -> String {
-    let time = Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH);
-    time.to_zoned(TimeZone::system())
-        .strftime("%Y-%m-%d %H:%M:%S")
-        .to_string()
-}
-
-/// A stage in the row of bars.
-struct Bar {
-    name: String,
-    state: String,
-    page: Option<String>,
-    can_run: bool,
-}
-
-fn bars(view: &RunView) -> Vec<Bar> {
-    let run = format!("{}/{}", view.run.pipeline, view.run.counter);
-    view.stages
-        .iter()
-        .map(|stage| Bar {
-            name: stage.name.clone(),
-            state: stage
-                .row
-                .as_ref()
-                .map_or(String::new(), |row| row.state.clone()),
-            page: stage
-                .row
-                .as_ref()
-                .map(|row| format!("/go/pipelines/{run}/{}/{}", row.name, row.counter)),
-            can_run: stage.can_run,
-        })
-        .collect()
+    times::full(milliseconds)
 }

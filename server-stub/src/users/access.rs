@@ -206,6 +206,9 @@ mod tests {
             ),
             ("GET", "/go/pipelines", Anywhere(View)),
             ("POST", "/go/pipelines/{pipeline}/trigger", web(Operate)),
+            ("POST", "/go/pipelines/{pipeline}/pause", web(Operate)),
+            ("GET", "/go/pipeline/activity/{pipeline}", web(View)),
+            ("GET", "/go/compare/{pipeline}/{from}/with/{to}", web(View)),
             (
                 "GET",
                 "/go/pipelines/{pipeline}/{counter}/{stage}/{stage_counter}",

@@ -102,7 +102,7 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let from_artifact_store = route.as_str().starts_with("/go/files/");
     parts.extensions.insert(actor.clone());
     let name = actor.name.clone();
-    let running = next.run(Request::from_parts(parts, body));
+    let running = pages::with_health(&app, next.run(Request::from_parts(parts, body)));
     let (mut response, detail) = audit::listening(forms::viewed_by(actor, running)).await;
     if from_artifact_store {
         let headers = response.headers_mut();
