@@ -5,6 +5,7 @@
 mod artifacts;
 mod bad_input;
 mod cancel;
+mod clients;
 mod console;
 mod control;
 mod git;
