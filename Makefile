@@ -10,7 +10,7 @@ export RUST_TEST_THREADS ?= 4
 BUILD := cargo build --workspace --all-targets --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help run test conformance lint build release bench clean
+.PHONY: help run test screenshots conformance lint build release bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,13 @@ test: ## run every test: unit tests, then real processes end to end
 	@.ci/prepare test
 	@$(BUILD)
 	@cargo test --workspace --locked --no-fail-fast
+
+screenshots: ## take the pictures of the README again (docs/dashboard.png, docs/job.png); all are in target/browser
+	@echo "make screenshots: build, use the pages in a browser, keep two of its pictures"
+	@.ci/prepare test
+	@$(BUILD)
+	@cargo test -p journeyman-tests --locked --test end_to_end people_work_in_a_browser
+	@cp target/browser/dashboard.png target/browser/job.png docs/
 
 conformance: ## run the jobs recorded from GoCD's agent (CASES=folder: others; ONLY=part of a name; KEEP=1; VECTORS=folder)
 	@echo "make conformance: build, read and write every recorded message, run every recorded job"

@@ -4,8 +4,8 @@
 
 mod artifacts;
 mod bad_input;
+mod browser;
 mod cancel;
-mod clients;
 mod console;
 mod control;
 mod git;

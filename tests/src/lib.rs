@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod binaries;
+pub mod browser;
 pub mod chain;
 pub mod conformance;
 pub mod console;
