@@ -6,6 +6,7 @@ mod artifacts;
 mod bad_input;
 mod browser;
 mod cancel;
+mod clients;
 mod console;
 mod control;
 mod git;

@@ -119,7 +119,13 @@ pub(super) fn document<const NEWEST: u32, T>(
         body.insert("_links".to_owned(), Value::Object(links));
     }
     body.insert(name.to_owned(), page.items.iter().map(show).collect());
-    if let (From::Offset(offset), Some(total)) = (window.from, page.total) {
+    // Clients of old releases look for it on the first page as well.
+    let offset = match window.from {
+        From::Newest => Some(0),
+        From::Offset(offset) => Some(offset),
+        From::After(_) | From::Before(_) => None,
+    };
+    if let (Some(offset), Some(total)) = (offset, page.total) {
         let pagination = json!({ "offset": offset, "total": total, "page_size": window.size });
         body.insert("pagination".to_owned(), pagination);
     }

@@ -33,7 +33,7 @@ pub struct Page<T> {
     pub older: Option<i64>,
     /// The cursor of the first entry, if there are newer ones.
     pub newer: Option<i64>,
-    /// How many there are in all; asked for with an offset only, because it is a count.
+    /// How many there are in all; not known when a cursor was asked for, because it is a count.
     pub total: Option<i64>,
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn keys(
         page.older = (oldest.first().map(|(end, _)| end) != Some(last)).then_some(*last);
         page.newer = (newest.first().map(|(end, _)| end) != Some(first)).then_some(*first);
     }
-    if matches!(window.from, From::Offset(_)) {
+    if matches!(window.from, From::Newest | From::Offset(_)) {
         let count = format!("SELECT COUNT(*), 0 FROM {from}");
         let counted = pairs(connection, count, names).await?;
         page.total = counted.first().map(|(total, _)| *total);

@@ -96,7 +96,7 @@ async fn run(
         // GoCD: the latest run that has the stage, not the latest of all.
         return Ok(sqlx::query_scalar(
             "SELECT pipeline_runs.id FROM pipeline_runs JOIN stages ON stages.run_id = pipeline_runs.id \
-             WHERE lower(pipeline) = lower($1) AND lower(stages.name) = lower($2) \
+             WHERE lower(pipeline_runs.pipeline) = lower($1) AND lower(stages.name) = lower($2) \
              ORDER BY pipeline_runs.counter DESC LIMIT 1",
         )
         .bind(&locator.pipeline)

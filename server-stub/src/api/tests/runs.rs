@@ -1,7 +1,7 @@
 //! Runs, stages and jobs as GoCD's clients see them.
 
 use journeyman_protocol::job::JobResult;
-use pretty_assertions::assert_eq;
+use pretty_assertions::{assert_eq, assert_ne};
 use serde_json::{Value, json};
 
 use super::*;
@@ -127,6 +127,8 @@ async fn runs_stages_and_jobs_have_the_fields_and_types_of_gocd() {
         job["job_state_transitions"] = more;
         job
     };
+    let latest = get(&scene, "/files/lib/latest/compile/latest/unit.json").await;
+    assert_ne!(latest.status, 500, "{}", latest.text);
     let one = get(&scene, "/api/jobs/lib/1/compile/1/unit").await;
     assert_eq!(shape(&one.body), job(json!([transition])));
     let stage = get(&scene, "/api/stages/lib/1/compile/1").await;
