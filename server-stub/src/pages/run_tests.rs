@@ -25,7 +25,7 @@ pipelines:
     secure_variables: { SECRET: sesame }
     materials: { src: { type: configrepo } }
     stages:
-      - build: { jobs: { unit: { tasks: [ { script: make } ] }, docs: { tasks: [ { script: make } ] } } }
+      - build: { approval: manual, jobs: { unit: { tasks: [ { script: make } ] }, docs: { tasks: [ { script: make } ] } } }
       - ship: { approval: { type: manual, users: [ operator ] }, tasks: [ { script: ./ship } ] }
   pack:
     group: apps
