@@ -163,21 +163,22 @@ async fn put_together(
 }
 
 /// The first job of each set of needs, however many wait behind it: one step through the index for
-/// each set. Bound jobs are all of them; there are as many as agents at most for each stage.
+/// each set. Bound jobs are all of them; there are as many as agents at most for each stage. SQLite
+/// is told the indexes because it would else read all that wait.
 async fn heads(connection: &mut SqliteConnection) -> Result<Vec<Head>, DatabaseError> {
     let rows: Vec<JobRow> = sqlx::query_as(
         "WITH RECURSIVE kinds (needs) AS ( \
-             SELECT MIN(needs) FROM jobs WHERE state = 'Scheduled' AND bound_agent IS NULL \
+             SELECT MIN(needs) FROM jobs INDEXED BY jobs_queue WHERE state = 'Scheduled' AND bound_agent IS NULL \
              UNION ALL \
-             SELECT (SELECT MIN(needs) FROM jobs WHERE state = 'Scheduled' AND bound_agent IS NULL \
+             SELECT (SELECT MIN(needs) FROM jobs INDEXED BY jobs_queue WHERE state = 'Scheduled' AND bound_agent IS NULL \
                      AND needs > kinds.needs) \
              FROM kinds WHERE kinds.needs IS NOT NULL) \
          SELECT jobs.* FROM kinds JOIN jobs ON jobs.id = \
-             (SELECT first.id FROM jobs AS first WHERE first.state = 'Scheduled' \
+             (SELECT first.id FROM jobs AS first INDEXED BY jobs_queue WHERE first.state = 'Scheduled' \
               AND first.bound_agent IS NULL AND first.needs = kinds.needs \
               ORDER BY first.scheduled_at, first.id LIMIT 1) \
          WHERE kinds.needs IS NOT NULL \
-         UNION ALL SELECT * FROM jobs WHERE state = 'Scheduled' AND bound_agent IS NOT NULL",
+         UNION ALL SELECT * FROM jobs INDEXED BY jobs_bound WHERE state = 'Scheduled' AND bound_agent IS NOT NULL",
     )
     .fetch_all(connection)
     .await?;
