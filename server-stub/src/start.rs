@@ -168,7 +168,10 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     )?;
 
     let cipher = Arc::new(Cipher::open(&paths.cipher_key())?);
-    let webhook_secret = WebhookSecret::open(&paths.webhook_secret())?;
+    let webhook_secret = match &configuration.webhook_secret {
+        Some(given) => WebhookSecret::given(given.clone()),
+        None => WebhookSecret::open(&paths.webhook_secret())?,
+    };
 
     let endpoints = Endpoints {
         http_url: format!(

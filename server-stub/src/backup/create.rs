@@ -158,6 +158,7 @@ fn write(
     let keys = [
         paths.cipher_key(),
         paths.auto_register_key(),
+        paths.webhook_secret(),
         paths.data.join("server.toml"),
     ];
     for path in keys {

@@ -76,7 +76,8 @@ pub struct Settings {
     )]
     pub site_url: Option<Url>,
 
-    /// The secret that GitHub, GitLab and Gitea sign their webhooks with. Without one they are refused.
+    /// The secret that GitHub, GitLab and Gitea prove their webhooks with. Default: the one that the first
+    /// start writes to `webhook.secret` in the data folder.
     #[arg(
         long,
         env = "JOURNEYMAN_WEBHOOK_SECRET",

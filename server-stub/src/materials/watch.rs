@@ -187,6 +187,7 @@ fn start_due(app: &Arc<App>, all: &[InUse]) -> Duration {
                 well = look(&own, &material) => well,
             };
             let interval = own.configuration.material_interval;
+            own.metrics.material_polled(well);
             own.materials
                 .done(&fingerprint, well, own.now_ms(), interval);
         });
