@@ -21,8 +21,10 @@ mod feeds;
 mod instances;
 mod jobs;
 mod material;
+mod materials;
 mod notify;
 mod old_paths;
+mod openapi;
 mod paging;
 mod pipeline_config;
 mod pipelines;
@@ -77,11 +79,13 @@ pub fn router() -> Router<Arc<App>> {
         .merge(environments::router())
         .merge(notify::router())
         .merge(old_paths::router())
+        .merge(openapi::router())
         .merge(pipeline_config::router())
         .merge(dashboard::router())
         .merge(feeds::router())
         .merge(instances::router())
         .merge(jobs::router())
+        .merge(materials::router())
         .merge(pipelines::router())
         .merge(preflight::router())
         .merge(releases::router())

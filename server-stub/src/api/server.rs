@@ -9,6 +9,7 @@ use axum::routing::get;
 use http::header;
 use serde_json::{Map, Value, json};
 
+use super::body::Body;
 use super::call::{Call, invalid, time};
 use crate::App;
 use crate::answer::Refusal;
@@ -19,6 +20,8 @@ use crate::users::Actor;
 /// The GoCD release whose API this is: clients choose by it how to speak. What the server really
 /// is says the header `Journeyman-Server`.
 pub(crate) const API_VERSION: &str = "26.2.0";
+
+const JOB_TIMEOUT: &str = "/api/admin/config/server/default_job_timeout";
 
 /// The kinds of things that rights are told of. GoCD has plugins for the last two.
 const KINDS: [&str; 4] = [
@@ -35,6 +38,23 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/api/v1/health", get(healthy))
         .route("/api/server_health_messages", get(messages))
         .route("/api/auth/permissions", get(permissions))
+        .route(JOB_TIMEOUT, get(job_timeout).post(set_job_timeout))
+}
+
+/// Minutes of silence after which a job is cancelled that does not say; 0 is never.
+async fn job_timeout(call: Call<1>) -> Response {
+    let timeout = call.app.configuration.job_timeout;
+    let minutes = timeout.map_or(0, |timeout| timeout.as_secs() / 60);
+    call.answer(&json!({
+        "_links": call.links(JOB_TIMEOUT, "default-job-timeout", None),
+        "default_job_timeout": minutes.to_string(),
+    }))
+}
+
+async fn set_job_timeout(_: Call<1>, _: Body) -> Refusal {
+    invalid(
+        "The default timeout of jobs is a setting of the server, `job-timeout`, and not changed here.",
+    )
 }
 
 fn full_version() -> String {

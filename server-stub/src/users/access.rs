@@ -37,13 +37,14 @@ const FOR_AGENTS: [&str; 6] = [
 ];
 
 /// Routes that tell nothing.
-const OPEN: [&str; 10] = [
+const OPEN: [&str; 11] = [
     "/",
     "/go",
     "/go/",
     "/go/about",
     // Registers an agent.
     "/go/admin/agent",
+    "/go/api/openapi.json",
     "/go/api/v1/health",
     "/go/api/v1/ready",
     "/go/api/version",
@@ -72,16 +73,19 @@ const FOR_ACCOUNTS: [&str; 4] = [
 ];
 
 /// Lists that are cut to what the caller may see, and what everybody may know.
-const FOR_ALL: [&str; 14] = [
+const FOR_ALL: [&str; 17] = [
     "/go/agents",
     "/go/api/agents",
     "/go/api/agents/{uuid}",
+    "/go/api/config/materials",
     "/go/api/config/pipeline_groups",
     "/go/api/dashboard",
     "/go/api/feed/jobs/scheduled.xml",
     "/go/api/feed/pipelines.xml",
     "/go/api/jobs/scheduled.xml",
     "/go/api/journeyman/pipelines",
+    "/go/api/materials",
+    "/go/api/materials/{fingerprint}/modifications",
     "/go/api/pipelines.xml",
     "/go/cctray.xml",
     "/go/dashboard",
@@ -134,7 +138,7 @@ pub(super) fn need(
 }
 
 /// Whether programs call it, and are answered with JSON; else it is a page.
-pub(super) fn is_for_programs(route: &str) -> bool {
+pub(crate) fn is_for_programs(route: &str) -> bool {
     [
         "/go/api/",
         "/go/files/",
