@@ -314,6 +314,12 @@ fn pipelines() -> Vec<Call> {
             .with_status(202)
             .answers::<Scheduled>(),
         get(
+            "/go/api/pipelines/{pipeline}/trigger_options",
+            1,
+            "What can be chosen for a run",
+        )
+        .answers::<TriggerOptions>(),
+        get(
             "/go/api/pipelines/{pipeline}/history",
             1,
             "Its runs, newest first",

@@ -62,6 +62,51 @@ pub(super) struct Scheduled {
 }
 
 #[derive(ToSchema)]
+pub(super) struct TriggerLinks {
+    #[schema(rename = "self")]
+    own: Link,
+    doc: Link,
+    schedule: Link,
+}
+
+#[derive(ToSchema)]
+pub(super) struct TriggerVariable {
+    name: String,
+    secure: bool,
+    /// Not of a secure one.
+    value: Option<String>,
+}
+
+/// The newest revision that was seen, and the one of the last run.
+#[derive(ToSchema)]
+pub(super) struct TriggerRevision {
+    /// RFC 3339.
+    date: Option<String>,
+    user: Option<String>,
+    comment: Option<String>,
+    revision: Option<String>,
+    last_run_revision: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct TriggerMaterial {
+    name: Option<String>,
+    fingerprint: String,
+    #[schema(rename = "type")]
+    kind: String,
+    description: String,
+    folder: Option<String>,
+    revision: TriggerRevision,
+}
+
+#[derive(ToSchema)]
+pub(super) struct TriggerOptions {
+    _links: TriggerLinks,
+    variables: Vec<TriggerVariable>,
+    materials: Vec<TriggerMaterial>,
+}
+
+#[derive(ToSchema)]
 pub(super) struct Material {
     name: Option<String>,
     fingerprint: String,
