@@ -17,6 +17,7 @@ mod releases;
 mod secrets;
 mod shortage;
 mod stop;
+mod triggers;
 mod trust;
 mod upgrade;
 mod whole_run;
