@@ -171,7 +171,10 @@ fn write(
     }
     let mut had: BTreeSet<String> = BTreeSet::new();
     for job in &recorded.jobs {
-        add(&paths.consoles().join(format!("{job}.log")), Kind::Growing)?;
+        let console = paths.consoles().join(format!("{job}.log"));
+        for path in [&console, &console.with_extension("own")] {
+            add(path, Kind::Growing)?;
+        }
         let folder = paths.artifacts(*job);
         for path in below(&folder).map_err(failed(&folder))? {
             if add(&path, Kind::Fixed)? {

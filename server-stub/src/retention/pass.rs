@@ -237,7 +237,8 @@ async fn delete_files(app: &App) -> Result<u64, PassError> {
         for job in jobs {
             let _turn = app.artifact_locks.lock(job).await;
             let console = app.paths.consoles().join(format!("{job}.log"));
-            for path in [console, app.paths.artifacts(job)] {
+            let note = console.with_extension("own");
+            for path in [console, note, app.paths.artifacts(job)] {
                 bytes += remove(path).await?;
             }
         }
