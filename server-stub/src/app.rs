@@ -14,6 +14,7 @@ use crate::{
     database::Database,
     health::Health,
     jobs::JobLocks,
+    listening::Peer,
     materials::Materials,
     metrics::Metrics,
     pipelines::{cipher::Cipher, watch::Looks},
@@ -85,6 +86,15 @@ impl App {
     /// The time now in milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    /// The address up to and including `/go`: the one that was set, or else as the caller knows it.
+    pub fn base_url(&self, headers: &HeaderMap, peer: Option<&Peer>) -> String {
+        match (&self.configuration.site_url, peer) {
+            (Some(site), _) => format!("{}go", site.as_str()),
+            (None, Some(peer)) => peer.base_url(headers),
+            (None, None) => self.endpoints.http_url.clone(),
+        }
     }
 
     /// The HTTPS address for a caller who sent these headers: by the name the caller knows, if the
@@ -172,6 +182,36 @@ impl Waiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_address_that_was_set_wins_over_the_callers() {
+        use crate::{
+            clock::SystemClock, configuration::Configuration, scheduling::tests::serve_with,
+            users::Login,
+        };
+        let data = tempfile::tempdir().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, "inside:8153".parse().unwrap());
+        let peer = Peer {
+            address: ([127, 0, 0, 1], 1).into(),
+            secure: false,
+            certificate: None,
+        };
+        for (site_url, expected) in [
+            (None, "http://inside:8153/go"),
+            (Some("https://ci.example.com"), "https://ci.example.com/go"),
+        ] {
+            let configuration = Configuration {
+                site_url: site_url.map(|url| url.parse().unwrap()),
+                automatic_runs: false,
+                ..Configuration::default()
+            };
+            let clock = Arc::new(SystemClock);
+            let running = serve_with(data.path(), Login::Off, clock, configuration).await;
+            assert_eq!(running.app.base_url(&headers, Some(&peer)), expected);
+            running.stop().await;
+        }
+    }
 
     #[tokio::test]
     async fn a_signal_raised_between_looking_and_waiting_is_not_lost() {

@@ -52,7 +52,7 @@ impl<const NEWEST: u32> FromRequestParts<Arc<App>> for Call<NEWEST> {
         };
         Ok(Self {
             app: Arc::clone(app),
-            base: base(app, &parts.headers, parts.extensions.get()),
+            base: app.base_url(&parts.headers, parts.extensions.get::<Peer>()),
             version: version(&parts.headers, NEWEST)?,
             if_match: text(header::IF_MATCH),
             if_none_match: text(header::IF_NONE_MATCH),
@@ -161,14 +161,6 @@ impl<const NEWEST: u32> Call<NEWEST> {
             find.map(|find| self.url(find)).as_deref(),
         )
     }
-}
-
-/// `http://host:port/go` as the caller knows it.
-fn base(app: &App, headers: &HeaderMap, peer: Option<&Peer>) -> String {
-    peer.map_or_else(
-        || app.endpoints.http_url.clone(),
-        |peer| peer.base_url(headers),
-    )
 }
 
 /// The version to answer with. GoCD wants one exact media type; published clients send old

@@ -19,7 +19,7 @@ use crate::pipelines::definition::{Pipeline, Variable};
 use crate::pipelines::store;
 use crate::scheduling::state::{self, StateError};
 use crate::scheduling::trigger::{self, Options, TriggerError};
-use crate::scheduling::{self, CommentError, wire};
+use crate::scheduling::{self, CommentError, Refused, wire};
 use crate::users::{Actor, audit};
 
 pub(super) fn router() -> Router<Arc<App>> {
@@ -130,7 +130,7 @@ async fn schedule(
     Path(name): Path<String>,
     BodyOrForm(body): BodyOrForm,
 ) -> Result<Response, Refusal> {
-    let mut options = Options::by(&actor.name);
+    let mut options = Options::by(&actor);
     read_options(&body, &mut options)?;
     let pipeline = defined(&call, &name).await?;
     read_old_options(&body, &pipeline, &mut options)?;
@@ -283,6 +283,10 @@ pub(super) fn refusal(name: &str, error: TriggerError) -> Refusal {
     let status = match &error {
         TriggerError::Database(_) => return Refusal::internal("trigger a pipeline", &error),
         TriggerError::Unknown(name) => return call::not_found("Pipeline", "name", name),
+        TriggerError::Refused {
+            refused: Refused::NotAllowed { .. },
+            ..
+        } => StatusCode::FORBIDDEN,
         TriggerError::Active { .. }
         | TriggerError::Paused { .. }
         | TriggerError::Locked { .. }

@@ -86,7 +86,7 @@ pub(super) async fn for_people(
                 .collect()
         }
     };
-    let url = format!("{}/files/{locator}", peer.base_url(&headers));
+    let url = format!("{}/files/{locator}", app.base_url(&headers, Some(&peer)));
     let has_console = app
         .consoles
         .of(job.id)

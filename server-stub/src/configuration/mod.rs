@@ -147,27 +147,17 @@ impl Port {
 pub struct Paths {
     pub data: PathBuf,
     pub releases: PathBuf,
-    pub backups: PathBuf,
 }
 
 impl Paths {
     pub fn new(data: PathBuf, releases: Option<PathBuf>) -> Self {
         let releases = releases.unwrap_or_else(|| data.join("releases"));
-        let backups = data.join("backups");
-        Self {
-            data,
-            releases,
-            backups,
-        }
+        Self { data, releases }
     }
 
     /// The folders that the settings ask for.
     pub fn from_settings(settings: &Settings) -> Self {
-        let paths = Self::new(settings.data.clone(), settings.releases.clone());
-        Self {
-            backups: settings.backup_folder.clone().unwrap_or(paths.backups),
-            ..paths
-        }
+        Self::new(settings.data.clone(), settings.releases.clone())
     }
 
     /// Held locked by the server that uses this folder.

@@ -295,16 +295,6 @@ pub struct Settings {
     )]
     pub retention_free_space: u32,
 
-    /// Folder of backups that are asked for without naming a place. Default: `backups` in the data
-    /// folder.
-    #[arg(
-        long,
-        env = "JOURNEYMAN_BACKUP_FOLDER",
-        value_name = "DIR",
-        help_heading = "Disk"
-    )]
-    pub backup_folder: Option<PathBuf>,
-
     /// Form of the log, a line for each event on standard error.
     #[arg(
         long,

@@ -19,6 +19,7 @@ use crate::answer::{Chain, Refusal};
 use crate::database::DatabaseError;
 use crate::pipelines::definition::{Material, Pipeline, Variable};
 use crate::pipelines::store;
+use crate::scheduling::Refused;
 use crate::scheduling::trigger::{self, Options, TriggerError};
 use crate::users::Actor;
 
@@ -86,7 +87,7 @@ pub(super) async fn trigger(
 ) -> Result<Response, Refusal> {
     let fields = Fields::of(&body);
     let by_form = fields.get("form") == Some("options");
-    let mut options = Options::by(&actor.name);
+    let mut options = Options::by(&actor);
     if by_form {
         let (variables, materials) = known(&app, &pipeline).await?;
         options.overrides = variables
@@ -109,6 +110,10 @@ pub(super) async fn trigger(
     let status = match &error {
         TriggerError::Unknown(_) => StatusCode::NOT_FOUND,
         TriggerError::UnknownVariable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        TriggerError::Refused {
+            refused: Refused::NotAllowed { .. },
+            ..
+        } => StatusCode::FORBIDDEN,
         _ => StatusCode::CONFLICT,
     };
     let message = Chain(&error).to_string();

@@ -97,11 +97,24 @@ impl Scene {
     }
 
     pub(crate) async fn started(yaml: &str, login: Login, clock: Arc<dyn Clock>) -> Self {
+        let configuration = Configuration {
+            automatic_runs: false,
+            ..Configuration::default()
+        };
+        Self::configured(yaml, login, clock, configuration).await
+    }
+
+    pub(crate) async fn configured(
+        yaml: &str,
+        login: Login,
+        clock: Arc<dyn Clock>,
+        configuration: Configuration,
+    ) -> Self {
         let repo = tempfile::tempdir().unwrap();
         git(repo.path(), &["init", "-qb", "main"]);
         commit(repo.path(), "ci.gocd.yaml", yaml);
         let data = tempfile::tempdir().unwrap();
-        let running = serve(data.path(), login, clock).await;
+        let running = serve_with(data.path(), login, clock, configuration).await;
         let scene = Self {
             running,
             repo,
@@ -131,7 +144,7 @@ impl Scene {
     }
 
     pub(crate) async fn trigger(&self) -> i64 {
-        trigger(self.app(), "web", &Options::by("alice"))
+        trigger(self.app(), "web", &Options::by(&person("alice")))
             .await
             .unwrap()
     }
@@ -230,21 +243,21 @@ pub(crate) fn person(name: &str) -> Actor {
 
 pub(crate) async fn serve(data: &Path, login: Login, clock: Arc<dyn Clock>) -> Running {
     // Only what a test triggers runs.
-    serve_with(data, login, clock, false).await
+    let configuration = Configuration {
+        automatic_runs: false,
+        ..Configuration::default()
+    };
+    serve_with(data, login, clock, configuration).await
 }
 
-async fn serve_with(
+pub(crate) async fn serve_with(
     data: &Path,
     login: Login,
     clock: Arc<dyn Clock>,
-    automatic_runs: bool,
+    configuration: Configuration,
 ) -> Running {
     start(Start {
-        configuration: Configuration {
-            automatic_runs,
-            fetch_limit: std::time::Duration::from_secs(if automatic_runs { 1 } else { 60 }),
-            ..Configuration::default()
-        },
+        configuration,
         paths: Paths::new(data.to_path_buf(), None),
         http_port: Port::Exactly(0),
         https_port: Port::Exactly(0),
@@ -345,7 +358,7 @@ async fn a_failed_stage_ends_the_run() {
     let first = scene.take(&agent).await;
     scene.complete(&agent, &first, JobResult::Failed).await;
     assert_eq!(scene.view(1).await.state(), "Failing");
-    let again = trigger(scene.app(), "web", &Options::by("bob")).await;
+    let again = trigger(scene.app(), "web", &Options::by(&person("bob"))).await;
     assert!(matches!(again, Err(TriggerError::Active { .. })));
     let second = scene.take(&agent).await;
     scene.complete(&agent, &second, JobResult::Passed).await;
@@ -423,7 +436,7 @@ async fn one_of_many_triggers_wins() {
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..5 {
         let app = scene.app().clone();
-        all.spawn(async move { trigger(&app, "web", &Options::by("x")).await });
+        all.spawn(async move { trigger(&app, "web", &Options::by(&person("x"))).await });
     }
     let outcomes = all.join_all().await;
     assert_eq!(outcomes.iter().filter(|one| one.is_ok()).count(), 1);
@@ -690,14 +703,14 @@ async fn a_repository_that_vanishes_or_moves_is_told() {
             .unwrap()
             .contains("cannot fetch branch main")
     );
-    let failed = trigger(scene.app(), "web", &Options::by("x")).await;
+    let failed = trigger(scene.app(), "web", &Options::by(&person("x"))).await;
     assert!(matches!(failed, Err(TriggerError::Material { .. })));
 }
 
 #[tokio::test]
 async fn the_document_is_what_gocd_sends() {
     let scene = Scene::new().await;
-    let mut options = Options::by("alice");
+    let mut options = Options::by(&person("alice"));
     options
         .overrides
         .push(crate::pipelines::definition::Variable {

@@ -15,7 +15,7 @@ use journeyman_protocol::job::{JobIdentifier, JobResult, JobState};
 use super::run::{self, JobRow};
 use super::{SchedulingError, progression};
 use crate::answer::Chain;
-use crate::database::{DatabaseError, setting};
+use crate::database::DatabaseError;
 use crate::health::{self, Level};
 use crate::{App, agents};
 
@@ -29,10 +29,6 @@ const MINUTE: i64 = 60_000;
 
 /// So many silent jobs are named; the rest are counted.
 const MOST_NAMED: usize = 100;
-
-/// The setting with the minutes after which a silent job is cancelled that says nothing about it
-/// itself; 0, and no such setting, means never.
-pub const DEFAULT_JOB_TIMEOUT: &str = "default_job_timeout";
 
 /// Who cancels a job that was silent for too long. GoCD's word.
 const SERVER: &str = "GoCD";
@@ -59,11 +55,12 @@ struct Silent {
 /// The database could not be used. What was done until then stays.
 pub async fn check(app: &App) -> Result<(), SchedulingError> {
     let now = app.now_ms();
-    let (default, jobs) = {
+    let default = app.configuration.job_timeout;
+    let default = default.map_or(0, |time| time.as_secs() / 60);
+    let default = i64::try_from(default).unwrap_or(i64::MAX);
+    let jobs = {
         let connection = app.database.readers().acquire().await;
         let mut connection = connection.map_err(DatabaseError::from)?;
-        let default = setting(&mut connection, DEFAULT_JOB_TIMEOUT).await?;
-        let default = default.and_then(|minutes| minutes.parse::<i64>().ok());
         let jobs: Vec<Silent> = sqlx::query_as(
             "SELECT jobs.id, jobs.name, jobs.state, jobs.timeout, pipeline_runs.pipeline, \
              pipeline_runs.counter, stages.name AS stage, stages.counter AS stage_counter, \
@@ -77,7 +74,7 @@ pub async fn check(app: &App) -> Result<(), SchedulingError> {
         .fetch_all(&mut *connection)
         .await
         .map_err(DatabaseError::from)?;
-        (default.unwrap_or_default(), jobs)
+        jobs
     };
     let mut quiet = Vec::new();
     for job in jobs {

@@ -16,6 +16,7 @@ use crate::materials::{self, PollError};
 use crate::pipelines::cipher::{self, Cipher, DecryptError};
 use crate::pipelines::definition::{GitMaterial, LockBehavior, Material, Pipeline, Variable};
 use crate::pipelines::{label, store};
+use crate::users::Actor;
 
 pub use super::wire::{fingerprint, on_wire};
 
@@ -81,8 +82,8 @@ pub enum TriggerError {
 /// Why a run starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A person, by name, says so.
-    User(String),
+    /// A person says so.
+    User(Actor),
     /// The pipeline's timer says so.
     Timer,
     /// Its materials have changed.
@@ -94,7 +95,7 @@ impl Cause {
     #[must_use]
     pub fn approver(&self) -> &str {
         match self {
-            Self::User(name) => name,
+            Self::User(person) => &person.name,
             Self::Timer => "timer",
             Self::Changes => "",
         }
@@ -125,9 +126,9 @@ pub struct Options {
 impl Options {
     /// A trigger by a person, with nothing special.
     #[must_use]
-    pub fn by(user: &str) -> Self {
+    pub fn by(person: &Actor) -> Self {
         Self {
-            cause: Cause::User(user.to_owned()),
+            cause: Cause::User(person.clone()),
             overrides: Vec::new(),
             materials: Vec::new(),
             update_materials: true,
@@ -193,6 +194,15 @@ async fn prepare(app: &App, name: &str, options: &mut Options) -> Result<Pipelin
         if given.secure {
             seal(&app.cipher, given)?;
         }
+    }
+    if let (Cause::User(person), Some(first)) = (&options.cause, pipeline.stages.first())
+        && !progression::may_run(&first.operators, &pipeline.group, person)
+    {
+        let user = person.name.clone();
+        return Err(TriggerError::Refused {
+            pipeline: pipeline.name,
+            refused: Refused::NotAllowed { user },
+        });
     }
     check_free(&mut connection, &pipeline).await?;
     Ok(pipeline)

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::scheduling::{
     self,
+    tests::person,
     trigger::{self, Options},
 };
 
@@ -38,7 +39,7 @@ pipelines:
 
 impl Scene {
     async fn begin(&self, pipeline: &str) -> i64 {
-        let options = Options::by("ann");
+        let options = Options::by(&person("ann"));
         trigger::trigger(self.app(), pipeline, &options)
             .await
             .unwrap()
@@ -159,7 +160,7 @@ async fn histories_are_walked_from_end_to_end() {
         // What is known already is enough, and no repository need be asked.
         let options = Options {
             update_materials: counter == 1,
-            ..Options::by("ann")
+            ..Options::by(&person("ann"))
         };
         let begun = trigger::trigger(scene.app(), "lib", &options).await;
         assert_eq!(begun.unwrap(), counter);

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use journeyman_protocol::job::JobResult;
 use pretty_assertions::assert_eq;
 use tempfile::TempDir;
 
-use super::{Scene, commit, git, serve_with};
+use super::{Scene, commit, git, person, serve_with};
 use crate::agents::Agent;
 use crate::clock::SystemClock;
+use crate::configuration::Configuration;
 use crate::health;
 use crate::materials::{self, PollError};
 use crate::pipelines::definition::{GitMaterial, Variable};
@@ -165,7 +167,7 @@ async fn what_was_built_is_not_built_again_by_itself() {
     let fingerprint = options_of(scene.app(), "app").await.unwrap().materials[0]
         .fingerprint
         .clone();
-    let mut options = Options::by("ann");
+    let mut options = Options::by(&person("ann"));
     options.materials = vec![(fingerprint.clone(), first[..7].to_owned())];
     assert_eq!(trigger(scene.app(), "app", &options).await.unwrap(), 3);
     assert_eq!(scene.built("app", 3).await, [format!("{first}*")]);
@@ -252,7 +254,7 @@ async fn a_filter_looks_at_everything_since_the_last_run() {
     // A person is not asked for what has changed.
     commit(source.path(), "d.md", "1");
     assert_eq!(
-        trigger(scene.app(), "app", &Options::by("ann"))
+        trigger(scene.app(), "app", &Options::by(&person("ann")))
             .await
             .unwrap(),
         3
@@ -317,7 +319,7 @@ async fn only_a_person_starts_what_begins_by_hand() {
     scene.poll("app").await.unwrap();
     assert_eq!(scene.consider("app").await, None);
     assert_eq!(
-        trigger(scene.app(), "app", &Options::by("ann"))
+        trigger(scene.app(), "app", &Options::by(&person("ann")))
             .await
             .unwrap(),
         1
@@ -377,9 +379,9 @@ async fn a_repository_that_is_lost_is_told_until_it_is_back() {
     // What is known can be built all the same.
     assert_eq!(scene.consider("app").await, Some(1));
     scene.stop("app", 1).await;
-    let failed = trigger(scene.app(), "app", &Options::by("ann")).await;
+    let failed = trigger(scene.app(), "app", &Options::by(&person("ann"))).await;
     assert!(matches!(failed, Err(TriggerError::Material { .. })));
-    let mut options = Options::by("ann");
+    let mut options = Options::by(&person("ann"));
     options.update_materials = false;
     assert_eq!(trigger(scene.app(), "app", &options).await.unwrap(), 2);
     std::fs::rename(&hidden, source.path().join(".git")).unwrap();
@@ -391,7 +393,7 @@ async fn a_repository_that_is_lost_is_told_until_it_is_back() {
 async fn secrets_of_materials_and_triggers_are_stored_encrypted() {
     let source = repository();
     let scene = Scene::with(&yaml(source.path(), ", username: u, password: hunter22")).await;
-    let mut options = Options::by("ann");
+    let mut options = Options::by(&person("ann"));
     options.overrides = vec![
         Variable {
             name: "TOKEN".to_owned(),
@@ -448,7 +450,7 @@ async fn a_timer_may_wait_for_changes() {
     let scene = Scene::with(&yaml).await;
     let options = Options {
         cause: Cause::Timer,
-        ..Options::by("")
+        ..Options::by(&person(""))
     };
     assert_eq!(trigger(scene.app(), "app", &options).await.unwrap(), 1);
     let run = scene.run("app", 1).await;
@@ -470,7 +472,11 @@ async fn automatic(yaml: &str) -> Scene {
     commit(repo.path(), "ci.gocd.yaml", yaml);
     let data = tempfile::tempdir().unwrap();
     let clock = Arc::new(SystemClock);
-    let running = serve_with(data.path(), Login::Off, clock, true).await;
+    let configuration = Configuration {
+        fetch_limit: Duration::from_secs(1),
+        ..Configuration::default()
+    };
+    let running = serve_with(data.path(), Login::Off, clock, configuration).await;
     let scene = Scene {
         running,
         repo,
@@ -529,7 +535,7 @@ async fn a_repository_that_hangs_is_in_nobodys_way() {
         "{message:?}"
     );
     // By hand it is no other.
-    let stuck = trigger(scene.app(), "stuck", &Options::by("ann")).await;
+    let stuck = trigger(scene.app(), "stuck", &Options::by(&person("ann"))).await;
     assert!(matches!(stuck, Err(TriggerError::Material { .. })));
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use pretty_assertions::assert_eq;
 
 use super::automatic::{repository, revision};
-use super::{Scene, commit};
+use super::{Scene, commit, person};
 use crate::agents::Agent;
 use crate::health;
 use crate::scheduling::trigger::{Options, TriggerError, trigger};
@@ -109,7 +109,7 @@ async fn one_commit_runs_the_bottom_once() {
         diamond.goes_through("right", 2).await;
         diamond.rests("bottom").await;
         // By hand, what fits is built: the older run on the right.
-        let again = trigger(diamond.scene.app(), "bottom", &Options::by("ann")).await;
+        let again = trigger(diamond.scene.app(), "bottom", &Options::by(&person("ann"))).await;
         assert_eq!(again.unwrap(), 2);
         let unchanged: Vec<_> = expected.iter().map(|one| one.replace('*', "")).collect();
         assert_eq!(diamond.scene.built("bottom", 2).await, unchanged);
@@ -165,7 +165,7 @@ async fn what_never_fits_is_told() {
     let told = health::list(diamond.scene.app());
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].message.contains("bottom is not run"), "{told:?}");
-    let by_hand = trigger(diamond.scene.app(), "bottom", &Options::by("ann")).await;
+    let by_hand = trigger(diamond.scene.app(), "bottom", &Options::by(&person("ann"))).await;
     assert!(matches!(by_hand, Err(TriggerError::NoAgreement { .. })));
     diamond.goes_through("left", 2).await;
     diamond.starts("bottom", 1).await;
@@ -180,10 +180,14 @@ async fn an_ignored_dependency_joins_and_starts_nothing() {
     diamond.goes_through("right", 1).await;
     diamond.goes_through("bottom", 1).await;
     let app = diamond.scene.app();
-    trigger(app, "right", &Options::by("ann")).await.unwrap();
+    trigger(app, "right", &Options::by(&person("ann")))
+        .await
+        .unwrap();
     diamond.scene.finish(&diamond.agent, "right", 2).await;
     diamond.rests("bottom").await;
-    trigger(app, "left", &Options::by("ann")).await.unwrap();
+    trigger(app, "left", &Options::by(&person("ann")))
+        .await
+        .unwrap();
     diamond.scene.finish(&diamond.agent, "left", 2).await;
     diamond.starts("bottom", 2).await;
     assert_eq!(

@@ -44,7 +44,7 @@ impl Scene {
     }
 
     async fn refused_trigger(&self) -> TriggerError {
-        let outcome = trigger(self.app(), "web", &Options::by("x")).await;
+        let outcome = trigger(self.app(), "web", &Options::by(&person("x"))).await;
         outcome.unwrap_err()
     }
 
@@ -330,6 +330,25 @@ async fn only_the_named_run_a_stage() {
     scene.work(&agent, &[Passed]).await;
     assert!(run("ship", with("dora", "view:apps")).await.is_err());
     run("ship", with("emil", "operate:apps")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_stage_that_names_people_is_triggered_by_them_alone() {
+    let yaml = YAML.replace(
+        "      - build:\n",
+        "      - build:\n          approval: { type: manual, users: [ann] }\n",
+    );
+    let scene = Scene::with(&yaml).await;
+    let options = Options::by(&person("bob"));
+    assert!(matches!(
+        trigger(scene.app(), "web", &options).await,
+        Err(TriggerError::Refused {
+            refused: Refused::NotAllowed { .. },
+            ..
+        })
+    ));
+    let options = Options::by(&person("ann"));
+    trigger(scene.app(), "web", &options).await.unwrap();
 }
 
 #[tokio::test]

@@ -198,17 +198,19 @@ async fn silent_jobs_are_told_of_and_cancelled() {
 async fn the_servers_default_counts_for_jobs_without_a_timeout() {
     let clock = Arc::new(ManualClock::new(Timestamp::now()));
     let yaml = SEVERAL.replace("timeout: 10, ", "");
-    let scene = Scene::started(&yaml, Login::Off, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let configuration = Configuration {
+        automatic_runs: false,
+        job_timeout: Some(Duration::from_secs(100 * 60)),
+        ..Configuration::default()
+    };
+    let now = Arc::clone(&clock) as Arc<dyn Clock>;
+    let scene = Scene::configured(&yaml, Login::Off, now, configuration).await;
     let app = scene.app();
     scene.trigger().await;
-    clock.advance(100 * MINUTE);
+    clock.advance(99 * MINUTE);
     timeouts::check(app).await.unwrap();
     assert_eq!(scene.view(1).await.state(), "Building");
-    let mut write = app.database.write().await.unwrap();
-    crate::database::store_setting(&mut write, timeouts::DEFAULT_JOB_TIMEOUT, "100")
-        .await
-        .unwrap();
-    write.commit().await.unwrap();
+    clock.advance(MINUTE);
     timeouts::check(app).await.unwrap();
     assert_eq!(scene.view(1).await.state(), "Cancelled");
 }

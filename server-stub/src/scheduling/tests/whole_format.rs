@@ -32,7 +32,7 @@ pipelines:
 
 impl Scene {
     async fn start(&self, name: &str) -> Result<i64, TriggerError> {
-        trigger(self.app(), name, &Options::by("alice")).await
+        trigger(self.app(), name, &Options::by(&person("alice"))).await
     }
 
     /// Starts a run and lets all of it pass.
