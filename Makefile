@@ -31,7 +31,7 @@ screenshots: ## take the pictures of the README again (docs/dashboard.png, docs/
 	@echo "make screenshots: build, use the pages in a browser, keep two of its pictures"
 	@.ci/prepare test
 	@$(BUILD)
-	@cargo test -p journeyman-tests --locked --test end_to_end people_work_in_a_browser
+	@cargo test -p journeyman-tests --locked --test browser people_work_in_a_browser
 	@cp target/browser/dashboard.png target/browser/job.png docs/
 
 conformance: ## run the jobs recorded from GoCD's agent (CASES=folder: others; ONLY=part of a name; KEEP=1; VECTORS=folder)

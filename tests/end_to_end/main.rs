@@ -4,7 +4,6 @@
 
 mod artifacts;
 mod bad_input;
-mod browser;
 mod cancel;
 mod clients;
 mod console;
