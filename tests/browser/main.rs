@@ -1,5 +1,7 @@
 //! The pages in a real browser: what people do with them, with and without JavaScript.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
 use std::{fs, time::Instant};
 
 use journeyman_tests::{
