@@ -318,6 +318,11 @@ impl Watch<'_, '_> {
                     }
                     let time = last.elapsed().min(LONGEST_TICK);
                     last = Instant::now();
+                    // One that stops asks for no work, and nobody asks whether the server answers:
+                    // its probation goes on when it is started again.
+                    if self.agent.is_asked_to_stop() {
+                        continue;
+                    }
                     if let Some(outcome) = self.count(time, &mut written) {
                         return outcome;
                     }

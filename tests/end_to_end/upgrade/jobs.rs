@@ -13,7 +13,7 @@ use journeyman_tests::{
 };
 use pretty_assertions::assert_eq;
 
-use super::Machine;
+use super::{Machine, probation::longer_than_any_silence};
 
 const LAST: u64 = 400;
 
@@ -77,6 +77,28 @@ fn a_job_runs_through_an_upgrade() {
     machine.wait_for_state(&new, "done");
     running.assert_passes_whole(&machine);
     machine.assert_runs(&new);
+}
+
+#[test]
+fn a_job_ends_well_when_its_new_agent_stops_and_the_server_is_away() {
+    let scene = Scene::new("job-stop");
+    let mut machine = Machine::running(&scene);
+    let running = Running::on(&machine, &scene);
+    let new = Package::agent(2);
+    machine.shelf.put(&new);
+    machine.wait_for_state(&new, "probation");
+    machine.chain.wait_until_said("the agent is on probation");
+    let agent = machine.chain.pid(Role::Agent);
+    machine.chain.ask_to_stop();
+    machine.chain.wait_until_said("asked to stop requests=1");
+    machine.server.kill_nine();
+    longer_than_any_silence();
+    assert_eq!(machine.chain.pid(Role::Agent), agent);
+    machine.server.start_again();
+    running.assert_passes_whole(&machine);
+    let status = machine.chain.wait_for_end();
+    assert!(status.success(), "{status}");
+    assert_eq!(machine.record()["agent"]["upgrade"]["state"], "probation");
 }
 
 #[test]

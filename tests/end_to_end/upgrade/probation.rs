@@ -240,7 +240,7 @@ fn one_that_hangs_is_ended_by_the_next_launcher_too() {
 }
 
 /// Longer than an agent on probation may be silent in these tests.
-fn longer_than_any_silence() {
+pub(super) fn longer_than_any_silence() {
     let start = Instant::now();
     wait_until("more time has passed than an agent may be silent", || {
         start.elapsed() > Duration::from_secs(8)
