@@ -7,6 +7,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output},
+    thread,
 };
 
 use journeyman_tests::{
@@ -69,7 +70,18 @@ fn programs() -> PathBuf {
 struct Shop<'a> {
     scene: &'a Scene,
     server: Server<'a>,
-    _agent: Chain<'a>,
+    agent: Chain<'a>,
+}
+
+impl Drop for Shop<'_> {
+    /// A job that a client has cancelled is over for the server before the agent hears of it, and
+    /// an agent that is stopped then has a job to finish.
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            let uuid = self.agent.uuid();
+            self.server.api().wait_for_agent(&uuid, "Enabled", "Idle");
+        }
+    }
 }
 
 impl<'a> Shop<'a> {
@@ -86,7 +98,7 @@ impl<'a> Shop<'a> {
         Self {
             scene,
             server,
-            _agent: agent,
+            agent,
         }
     }
 

@@ -44,7 +44,8 @@ fn a_pinned_fingerprint_is_enough_and_leads_to_mutual_tls() {
     // With the certificate it has, the agent comes back after a restart.
     chain.stop();
     chain.start();
-    server.api().wait_for_agent(&uuid, "Enabled", "Idle");
+    let job = Job::new("secret", server.api().trigger("secret"), "any");
+    assert_eq!(server.api().wait_for_result(&job).result, "Passed");
 }
 
 #[test]

@@ -143,6 +143,7 @@ impl Drop for Scene {
                 thread::sleep(std::time::Duration::from_millis(10));
             }
             let orphans = left();
+            self.show_logs();
             self.end_all();
             panic!("processes left behind: {orphans:#?}");
         }
