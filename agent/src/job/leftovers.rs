@@ -30,7 +30,7 @@ impl Leftovers<'_> {
     /// Asks what is left to end, and ends after `grace` what has not. Blocks until then, so not to
     /// be called on an async thread. Returns the number of processes that could not be ended.
     pub fn end(&self, grace: Duration) -> usize {
-        end_politely(grace, |table| self.find(table)).len()
+        end_politely(grace, || self.find(&Table::read())).len()
     }
 
     /// Whether anything is left.
@@ -94,7 +94,7 @@ pub fn end_strays(pipelines: &Path, grace: Duration) -> usize {
     let pipelines = pipelines
         .canonicalize()
         .unwrap_or_else(|_| pipelines.to_owned());
-    end_politely(grace, |table| strays(&pipelines, table)).len()
+    end_politely(grace, || strays(&pipelines, &Table::read())).len()
 }
 
 fn strays(pipelines: &Path, table: &Table) -> Vec<Process> {

@@ -13,7 +13,11 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    errno::Errno,
+    sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, waitid},
+    },
     unistd::Pid,
 };
 
@@ -25,16 +29,32 @@ pub(crate) use processes::{Process, Table};
 /// by anyone, and must not hold up the job's report for ever.
 const PATIENCE: Duration = Duration::from_secs(10);
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
+/// How often to look for a child that lives and is not seen. One of another user may be hidden from
+/// us (`hidepid`), and cannot be ended either.
+const LOOKS: usize = 100;
 
-/// Every living descendant of this process.
-pub(crate) fn own_descendants(table: &Table) -> Vec<Process> {
+/// Every living descendant of this process, which is a child subreaper. None are returned only
+/// when the kernel knows of none: what forks all the time may be missing in a table.
+pub(crate) fn own_descendants() -> Vec<Process> {
     // A process id is a pid_t, which is an i32.
-    table.descendants(i32::try_from(std::process::id()).unwrap_or_default())
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    (0..LOOKS)
+        .map(|_| Table::read().descendants(own))
+        .find(|found| !found.is_empty() || !lives_a_child())
+        .unwrap_or_default()
+}
+
+/// Whether a child of this process lives. While there is any descendant of a subreaper there is
+/// also a child. The kernel looks at all of them at once. It is asked for stopped ones, so that it
+/// passes over those which have ended and waits for nothing.
+fn lives_a_child() -> bool {
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::All, flags) != Err(Errno::ECHILD)
 }
 
 /// Sends a signal to every living descendant there is now. Returns how many got it.
 pub(crate) fn signal_descendants(signal: Signal) -> usize {
-    own_descendants(&Table::read())
+    own_descendants()
         .into_iter()
         .filter(|process| send(*process, signal))
         .count()
@@ -49,12 +69,12 @@ pub(crate) fn end_descendants() -> Vec<Process> {
 }
 
 /// Ends all processes that `find` finds, until it finds no more. Blocks for a few seconds at most.
-pub(crate) fn end_all(find: impl Fn(&Table) -> Vec<Process>) -> Vec<Process> {
+pub(crate) fn end_all(find: impl Fn() -> Vec<Process>) -> Vec<Process> {
     let deadline = Instant::now() + PATIENCE;
     let mut known = HashSet::new();
     let mut found_none = false;
     loop {
-        let left = find(&Table::read());
+        let left = find();
         // One that was forked while the table was read may be missing in it, but not in the next.
         if (left.is_empty() && found_none) || Instant::now() >= deadline {
             return left;
@@ -75,7 +95,7 @@ pub(crate) fn end_all(find: impl Fn(&Table) -> Vec<Process>) -> Vec<Process> {
 /// Asks every process that `find` finds to end, waits up to `grace` for it, and ends the rest.
 /// Each process is asked once: what a task starts to clean up after itself is left in peace.
 /// Blocks for that time.
-pub(crate) fn end_politely(grace: Duration, find: impl Fn(&Table) -> Vec<Process>) -> Vec<Process> {
+pub(crate) fn end_politely(grace: Duration, find: impl Fn() -> Vec<Process>) -> Vec<Process> {
     if end_by_themselves(grace, &find) {
         return Vec::new();
     }
@@ -91,9 +111,9 @@ pub(crate) fn end_descendants_politely(grace: Duration) -> Vec<Process> {
 }
 
 /// Asks them, and says whether all have ended within the time.
-fn end_by_themselves(grace: Duration, find: impl Fn(&Table) -> Vec<Process>) -> bool {
+fn end_by_themselves(grace: Duration, find: impl Fn() -> Vec<Process>) -> bool {
     let deadline = Instant::now() + grace;
-    let asked = find(&Table::read());
+    let asked = find();
     if asked.is_empty() {
         return true;
     }
@@ -102,7 +122,7 @@ fn end_by_themselves(grace: Duration, find: impl Fn(&Table) -> Vec<Process>) -> 
     }
     while Instant::now() < deadline {
         std::thread::sleep(ROUND_PAUSE);
-        if find(&Table::read()).is_empty() {
+        if find().is_empty() {
             return true;
         }
     }
@@ -142,6 +162,44 @@ mod tests {
         }
     }
 
+    /// The letter that `/proc` has for the state of a process.
+    fn state(pid: u32) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit(") ").next()?.chars().next()
+    }
+
+    #[test]
+    fn children_live_until_they_end_and_not_until_they_are_waited_for() {
+        const ALONE: &str = "JOURNEYMAN_TEST_ALONE";
+        // In a process of its own: other tests have children as well.
+        if std::env::var_os(ALONE).is_none() {
+            let own = std::thread::current().name().unwrap().to_owned();
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", &own])
+                .env(ALONE, "")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(
+                output.status.success() && said.contains("1 passed"),
+                "{said}"
+            );
+            return;
+        }
+        assert!(!lives_a_child());
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        assert!(lives_a_child());
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        wait_for("it is stopped", || state(child.id()) == Some('T'));
+        assert!(lives_a_child() && lives_a_child());
+        kill(pid, Signal::SIGKILL).unwrap();
+        wait_for("it has ended", || state(child.id()) == Some('Z'));
+        assert!(!lives_a_child());
+        child.wait().unwrap();
+        assert!(!lives_a_child());
+    }
+
     #[test]
     fn a_tree_with_other_sessions_is_ended() {
         let mut root = Command::new("sh")
@@ -156,7 +214,7 @@ mod tests {
         wait_for("the tree has grown", || {
             Table::read().descendants(pid).len() >= 3
         });
-        assert_eq!(end_all(|table| table.descendants(pid)), []);
+        assert_eq!(end_all(|| Table::read().descendants(pid)), []);
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         root.wait().unwrap();
     }
@@ -180,7 +238,7 @@ mod tests {
         wait_for("the child has stopped itself", stopped);
         // Far more than it needs, so that it is not the second signal that ends it.
         let grace = Duration::from_secs(600);
-        assert_eq!(end_politely(grace, |table| table.descendants(pid)), []);
+        assert_eq!(end_politely(grace, || Table::read().descendants(pid)), []);
         root.wait().unwrap();
     }
 
@@ -200,8 +258,8 @@ mod tests {
             .unwrap();
         // The chains leave their root: what they are known by is what they inherit.
         let mark = format!("JOURNEYMAN_TEST_RUNAWAY={}", folder.path().display());
-        let runaways = |table: &Table| -> Vec<Process> {
-            table
+        let runaways = || -> Vec<Process> {
+            Table::read()
                 .all()
                 .filter(|process| {
                     std::fs::read(format!("/proc/{}/environ", process.pid)).is_ok_and(|all| {
@@ -212,7 +270,7 @@ mod tests {
         };
         let seen = std::cell::RefCell::new(HashSet::new());
         wait_for("the chains run", || {
-            let now = runaways(&Table::read());
+            let now = runaways();
             seen.borrow_mut().extend(now);
             seen.borrow().len() > 20
         });
@@ -233,7 +291,9 @@ mod tests {
         wait_for("the child is there", || {
             Table::read().descendants(pid).len() >= 2
         });
-        let left = end_politely(Duration::from_millis(200), |table| table.descendants(pid));
+        let left = end_politely(Duration::from_millis(200), || {
+            Table::read().descendants(pid)
+        });
         assert_eq!(left, []);
         root.wait().unwrap();
     }

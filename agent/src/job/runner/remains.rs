@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::job::containment::{Process, Table, end_descendants_politely, own_descendants};
+use crate::job::containment::{Process, end_descendants_politely, own_descendants};
 
 /// What is about to end by itself is not worth a word.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -27,10 +27,10 @@ pub(super) struct Remains {
 /// GoCD: leaves it running; it is in the way of later jobs, or of the next release.
 pub(super) fn end_what_is_left(grace: Duration) -> Remains {
     let settled = Instant::now() + SETTLE;
-    let mut found = own_descendants(&Table::read());
+    let mut found = own_descendants();
     while !found.is_empty() && Instant::now() < settled {
         thread::sleep(PAUSE);
-        found = own_descendants(&Table::read());
+        found = own_descendants();
     }
     if found.is_empty() {
         return Remains::default();
