@@ -67,7 +67,10 @@ fn card(call: &Call<4>, card: &Card) -> Value {
             "pause_reason": pause.map(|pause| &pause.cause),
             "paused_at": pause.map(|pause| time(pause.at)),
         },
-        "template_info": { "is_using_template": false, "template_name": null },
+        "template_info": {
+            "is_using_template": card.template.is_some(),
+            "template_name": card.template,
+        },
         "can_operate": operates,
         "can_administer": card.role >= Role::Admin,
         "can_unlock": operates,

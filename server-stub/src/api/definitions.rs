@@ -40,18 +40,25 @@ pub(super) fn encrypted(cipher: &Cipher, value: &str) -> Result<String, Refusal>
 pub(super) fn pipeline(cipher: &Cipher, pipeline: &Pipeline) -> Result<Value, Refusal> {
     let materials = pipeline.materials.iter();
     let materials = materials.map(|one| material(cipher, one));
-    let stages = pipeline.stages.iter().map(|one| stage(cipher, one));
+    // Of a pipeline that has a template GoCD shows no stages.
+    let stages = match pipeline.template {
+        Some(_) => Value::Null,
+        None => {
+            let stages = pipeline.stages.iter().map(|one| stage(cipher, one));
+            json!(stages.collect::<Result<Vec<_>, _>>()?)
+        }
+    };
     Ok(json!({
         "label_template": pipeline.label_template,
         "lock_behavior": pipeline.lock_behavior.wire_name(),
         "name": pipeline.name,
-        "template": null,
+        "template": pipeline.template,
         "group": pipeline.group,
         "display_order_weight": pipeline.display_order,
         "parameters": [],
         "environment_variables": variables(cipher, &pipeline.variables)?,
         "materials": materials.collect::<Result<Vec<_>, _>>()?,
-        "stages": stages.collect::<Result<Vec<_>, _>>()?,
+        "stages": stages,
         "tracking_tool": pipeline.tracking_tool.as_ref().map(|tool| json!({
             "type": "generic",
             "attributes": { "url_pattern": tool.link, "regex": tool.regex },

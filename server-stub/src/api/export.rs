@@ -370,6 +370,7 @@ pipelines:
             url: "/home".to_owned(),
             branch: "main".to_owned(),
             cipher: None,
+            templates: reader::template::Others::Unknown,
         };
         let reading = reader::read(&[file], &home);
         let problems: Vec<String> = reading.problems.iter().map(ToString::to_string).collect();

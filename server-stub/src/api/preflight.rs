@@ -16,6 +16,7 @@ use super::call::{Call, invalid, not_found};
 use super::config_repos::PLUGIN;
 use crate::App;
 use crate::answer::Refusal;
+use crate::pipelines::reader::template::Others;
 use crate::pipelines::reader::{self, Home, Source};
 use crate::pipelines::repositories;
 
@@ -62,6 +63,8 @@ async fn preflight(
             Err(problem) => errors.push(problem.to_string()),
         }
     }
+    let id = repository.as_ref().map_or("", |one| &one.id);
+    let others = repositories::templates_of_others(&mut connection, &call.app, id).await?;
     // Of a repository that nobody has named, `type: configrepo` may be anything.
     let home = Home {
         url: repository.as_ref().map_or(".", |one| &one.url).to_owned(),
@@ -70,12 +73,12 @@ async fn preflight(
             .map_or("HEAD", |one| &one.branch)
             .to_owned(),
         cipher: Some(Arc::clone(&call.app.cipher)),
+        templates: Others::Known(others.files),
     };
     let reading = reader::read(&files, &home);
     errors.extend(reading.problems.iter().map(ToString::to_string));
     // Of half a configuration nobody can tell what is missing in it.
     if let Some(configuration) = reading.configuration.filter(|_| errors.is_empty()) {
-        let id = repository.as_ref().map_or("", |one| &one.id);
         errors =
             repositories::conflicts(&mut connection, id, &configuration, &reading.links).await?;
     }

@@ -26,8 +26,7 @@ const LEFT_OUT: [(&str, &str); 17] = [
     ("admin/config/", CONFIG_XML),
 ];
 
-const TEMPLATES: &str =
-    "Templates of pipelines have no place in pipeline files, and so none on this server";
+const TEMPLATES: &str = "Templates come from the files *.gocd-templates.yaml of configuration repositories, and are not changed by calls";
 const PLUGINS: &str = "This server has no plugins, and nothing that is configured through them";
 const ROLES: &str = "Roles are set for each user: see 'journeyman-server users'";
 const CONFIG_XML: &str = "This server has no configuration in XML: pipelines come from the files of configuration repositories";

@@ -12,13 +12,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::{ERROR, output};
+use crate::pipelines::reader::template::Others;
 use crate::pipelines::reader::{self, Home, Problem, Reading, Source, links};
 use crate::pipelines::yaml::MAX_FILE_BYTES;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
-    /// Files, and folders that are searched for *.gocd.yaml and *.gocd.yml. All of them together are
-    /// checked as one repository.
+    /// Files, and folders that are searched for *.gocd.yaml, *.gocd.yml and *.gocd-templates.yaml. All
+    /// of them together are checked as one repository.
     #[arg(required = true, value_name = "FILE")]
     paths: Vec<PathBuf>,
 
@@ -74,6 +75,7 @@ fn check(files: &[Source], mut problems: Vec<Problem>) -> (Vec<Problem>, Vec<Pro
         url: ".".to_owned(),
         branch: "HEAD".to_owned(),
         cipher: None,
+        templates: Others::Unknown,
     };
     let Reading {
         configuration,

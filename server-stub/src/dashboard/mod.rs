@@ -42,6 +42,8 @@ pub struct Card {
     pub group: String,
     pub state: PipelineState,
     pub tracking_tool: Option<TrackingTool>,
+    /// The template that its stages are from.
+    pub template: Option<String>,
     /// The repository that defines it, and its address without credentials.
     pub repository: String,
     pub repository_url: String,
@@ -137,6 +139,7 @@ pub async fn of(app: &App, actor: &Actor) -> Result<Dashboard, DatabaseError> {
             name: one.name,
             group: one.group,
             tracking_tool: one.tracking_tool,
+            template: one.template,
             repository: one.repository,
             state,
             role,

@@ -24,6 +24,9 @@ pub struct Pipeline {
     pub variables: Vec<Variable>,
     /// In the order of the file; names are unique, letter case aside.
     pub materials: Vec<Material>,
+    /// The template that the stages are from, as the pipeline writes its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     pub stages: Vec<Stage>,
 }
 
@@ -449,4 +452,17 @@ pub struct Environment {
 pub struct Configuration {
     pub pipelines: Vec<Pipeline>,
     pub environments: Vec<Environment>,
+    /// Files of templates, for the pipelines of all repositories.
+    pub templates: Vec<TemplateFile>,
+}
+
+/// A file that holds templates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateFile {
+    /// Path within the repository.
+    pub path: String,
+    /// SHA-256 of the content.
+    pub sha256: String,
+    /// The content, which may hold secrets; encrypted as a whole once the configuration is sealed.
+    pub content: String,
 }

@@ -16,6 +16,8 @@ pub struct Outline {
     display_order: i64,
     #[serde(default)]
     pub tracking_tool: Option<TrackingTool>,
+    #[serde(default)]
+    pub template: Option<String>,
     pub stages: Vec<StageOutline>,
     materials: Vec<MaterialOutline>,
     /// The id of the repository that defines it.

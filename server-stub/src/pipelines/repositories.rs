@@ -7,15 +7,18 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ring::digest::{Context, SHA256};
 use sqlx::SqliteConnection;
 
 use super::cipher::Cipher;
 use super::definition::Configuration;
 use super::git::{self, GitError, Mirror, Remote};
 use super::reader::links::{self, Elsewhere, Link};
-use super::reader::{self, Home};
+use super::reader::template::Others;
+use super::reader::{self, Home, Source};
 use super::{location, names, store};
 use crate::health::{self, Level};
+use crate::hex::hex;
 use crate::scheduling::production;
 use crate::{App, answer::Chain, database::DatabaseError};
 
@@ -34,6 +37,8 @@ pub struct ConfigRepo {
     pub error: Option<String>,
     /// Milliseconds since the epoch.
     pub checked_at: Option<i64>,
+    /// Stands for the templates that other repositories had when this one was last read.
+    pub templates_seen: Option<String>,
 }
 
 /// Why a configuration repository was not added or looked at.
@@ -230,7 +235,12 @@ pub async fn look(app: &App, turn: Turn) -> Result<ConfigRepo, DatabaseError> {
     let repo = turn.repo.clone();
     let folder = app.paths.repositories();
     let (asked, cipher) = (repo.clone(), Arc::clone(&app.cipher));
-    let read = move || read_newest(&folder, &asked, cipher);
+    let others = {
+        let mut connection = app.database.readers().acquire().await?;
+        templates_of_others(&mut connection, app, &repo.id).await?
+    };
+    let templates_seen = others.fingerprint.clone();
+    let read = move || read_newest(&folder, &asked, others, cipher);
     let outcome = git::in_background(&repo.url, app.configuration.fetch_limit, read).await;
     let mut write = app.database.write().await?;
     let (revision, outcome) = match outcome {
@@ -253,11 +263,12 @@ pub async fn look(app: &App, turn: Turn) -> Result<ConfigRepo, DatabaseError> {
             .bind(now),
         Some(Ok(())) => sqlx::query(
             "UPDATE config_repos SET checked_at = $2, good_revision = $3, seen_revision = $3, \
-             error = NULL WHERE id = $1",
+             error = NULL, templates_seen = $4 WHERE id = $1",
         )
         .bind(id)
         .bind(now)
-        .bind(&revision),
+        .bind(&revision)
+        .bind(&templates_seen),
         Some(Err(message)) => sqlx::query(
             "UPDATE config_repos SET checked_at = $2, seen_revision = COALESCE($3, seen_revision), \
              error = $4 WHERE id = $1",
@@ -313,6 +324,7 @@ enum Newest {
 fn read_newest(
     folder: &std::path::Path,
     repo: &ConfigRepo,
+    others: OthersTemplates,
     cipher: Arc<Cipher>,
 ) -> Result<Newest, GitError> {
     let remote = Remote {
@@ -324,7 +336,10 @@ fn read_newest(
     let mirror = Mirror::fetch(folder, &remote)?;
     let head = mirror.head()?;
     let revision = head.to_string();
-    if repo.good_revision.as_ref() == Some(&revision) && repo.error.is_none() {
+    if repo.good_revision.as_ref() == Some(&revision)
+        && repo.error.is_none()
+        && repo.templates_seen.as_ref() == Some(&others.fingerprint)
+    {
         return Ok(Newest::Known(revision));
     }
     let (files, refused) = mirror.configuration_files(head)?;
@@ -332,6 +347,7 @@ fn read_newest(
         url: repo.url.clone(),
         branch: repo.branch.clone(),
         cipher: Some(Arc::clone(&cipher)),
+        templates: Others::Known(others.files),
     };
     let reading = reader::read(&files, &home);
     for warning in &reading.warnings {
@@ -350,6 +366,41 @@ fn read_newest(
         _ => Err(problems.join("\n")),
     };
     Ok(Newest::Read(revision, outcome))
+}
+
+/// The templates of all repositories but one.
+pub struct OthersTemplates {
+    /// Each file is named with its repository.
+    pub files: Vec<Source>,
+    /// Another one when any of them has changed.
+    pub fingerprint: String,
+}
+
+/// Reads the templates of all repositories but the one with this id.
+///
+/// # Errors
+///
+/// The database could not be read, or what it holds is not encrypted with this server's key.
+pub async fn templates_of_others(
+    connection: &mut SqliteConnection,
+    app: &App,
+    id: &str,
+) -> Result<OthersTemplates, DatabaseError> {
+    let mut all = Context::new(&SHA256);
+    let mut files = Vec::new();
+    for (repository, file) in store::templates_of_others(connection, id).await? {
+        all.update(format!("{repository}\0{}\0{}\0", file.path, file.sha256).as_bytes());
+        let text = app
+            .cipher
+            .decrypt(&file.content)
+            .map_err(|error| DatabaseError::content("a file of templates", error))?;
+        let path = format!("repository {repository}: {}", file.path);
+        files.push(Source { path, text });
+    }
+    Ok(OthersTemplates {
+        files,
+        fingerprint: hex(all.finish().as_ref()),
+    })
 }
 
 /// Checks what only all repositories together can tell, and stores the configuration.

@@ -6,7 +6,8 @@ use super::cipher::{self, Cipher};
 use super::definition::{Configuration, Material, Variable};
 
 impl Configuration {
-    /// Encrypts every password and secure variable that is not encrypted yet.
+    /// Encrypts every password and secure variable that is not encrypted yet, and whole files of
+    /// templates.
     ///
     /// # Errors
     ///
@@ -27,6 +28,9 @@ impl Configuration {
                     seal_all(cipher, &mut job.variables)?;
                 }
             }
+        }
+        for file in &mut self.templates {
+            file.content = cipher.encrypt(&file.content)?;
         }
         for environment in &mut self.environments {
             seal_all(cipher, &mut environment.variables)?;

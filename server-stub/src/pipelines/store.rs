@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use sqlx::SqliteConnection;
 
-use super::definition::{Configuration, Environment, Pipeline, Variable};
+use super::definition::{Configuration, Environment, Pipeline, TemplateFile, Variable};
 use crate::database::DatabaseError;
 
 /// A pipeline and the repository that defines it.
@@ -104,7 +104,12 @@ pub async fn replace(
     repository: &str,
     configuration: &Configuration,
 ) -> Result<(), DatabaseError> {
-    for table in ["pipelines", "environments", "environment_agents"] {
+    for table in [
+        "pipelines",
+        "environments",
+        "environment_agents",
+        "template_files",
+    ] {
         sqlx::query(sqlx::AssertSqlSafe(format!(
             "DELETE FROM {table} WHERE repo_id = $1"
         )))
@@ -142,7 +147,42 @@ pub async fn replace(
             .await?;
         }
     }
+    for file in &configuration.templates {
+        sqlx::query(
+            "INSERT INTO template_files (repo_id, path, sha256, content) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(repository)
+        .bind(&file.path)
+        .bind(&file.sha256)
+        .bind(&file.content)
+        .execute(&mut *connection)
+        .await?;
+    }
     Ok(())
+}
+
+/// The files of templates that other repositories than this one have, each with its repository.
+/// Their content is encrypted.
+pub async fn templates_of_others(
+    connection: &mut SqliteConnection,
+    repository: &str,
+) -> Result<Vec<(String, TemplateFile)>, DatabaseError> {
+    let rows: Vec<(String, String, String, String)> = sqlx::query_as(
+        "SELECT repo_id, path, sha256, content FROM template_files WHERE repo_id <> $1 \
+         ORDER BY repo_id, path",
+    )
+    .bind(repository)
+    .fetch_all(connection)
+    .await?;
+    let file = |(repository, path, sha256, content)| {
+        let file = TemplateFile {
+            path,
+            sha256,
+            content,
+        };
+        (repository, file)
+    };
+    Ok(rows.into_iter().map(file).collect())
 }
 
 /// A document for a text column.

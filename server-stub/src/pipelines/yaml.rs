@@ -76,6 +76,18 @@ impl Node {
         }
     }
 
+    /// Nodes below and including this one, aliases written out.
+    #[must_use]
+    pub const fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Bytes of text below and including this one, aliases written out.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Another value in the same place.
     #[must_use]
     pub fn with(&self, value: Value) -> Self {

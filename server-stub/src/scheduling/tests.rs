@@ -2,6 +2,7 @@ mod automatic;
 mod fan_in;
 mod held;
 mod instances;
+mod templates;
 mod whole_format;
 
 use std::path::Path;
@@ -133,8 +134,12 @@ impl Scene {
     }
 
     pub(crate) async fn look(&self) -> repositories::ConfigRepo {
+        self.look_at("conf").await
+    }
+
+    pub(crate) async fn look_at(&self, id: &str) -> repositories::ConfigRepo {
         let turn = loop {
-            match repositories::take_turn(self.app(), "conf").await {
+            match repositories::take_turn(self.app(), id).await {
                 Ok(turn) => break turn,
                 Err(repositories::RepositoryError::Busy { .. }) => tokio::task::yield_now().await,
                 Err(error) => panic!("{error}"),

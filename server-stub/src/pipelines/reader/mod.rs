@@ -13,6 +13,7 @@ mod pipeline;
 mod section;
 mod stage;
 mod task;
+pub mod template;
 #[cfg(test)]
 mod tests;
 
@@ -23,12 +24,15 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use links::Target;
+use ring::digest::{SHA256, digest};
 use section::{Place, Report, Section};
+use template::{Others, Templates, is_template_file};
 
 use super::cipher::Cipher;
-use super::definition::{Configuration, Environment, Pipeline};
+use super::definition::{Configuration, Environment, Pipeline, TemplateFile};
 use super::names;
 use super::yaml::{self, Key, Value};
+use crate::hex::hex;
 
 /// Versions of the format that can be read.
 const OLDEST_VERSION: u32 = 1;
@@ -41,6 +45,8 @@ pub struct Home {
     pub branch: String,
     /// Whether encrypted values can be decrypted is checked if there is a key.
     pub cipher: Option<Arc<Cipher>>,
+    /// What other repositories have.
+    pub templates: Others,
 }
 
 /// One file of a revision.
@@ -95,10 +101,10 @@ impl Source {
     }
 }
 
-/// Whether a file of this name holds pipelines (GoCD's default patterns).
+/// Whether a file of this name holds pipelines (GoCD's default patterns) or templates.
 #[must_use]
 pub fn is_configuration_file(name: &str) -> bool {
-    name.ends_with(".gocd.yaml") || name.ends_with(".gocd.yml")
+    name.ends_with(".gocd.yaml") || name.ends_with(".gocd.yml") || is_template_file(name)
 }
 
 /// What reading a whole revision came to.
@@ -118,9 +124,18 @@ pub fn read(files: &[Source], home: &Home) -> Reading {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     let mut links = Vec::new();
+    let mut templates = Templates::read(files, home, &mut found, &mut problems, &mut warnings);
     for file in files {
+        if is_template_file(&file.path) {
+            found.configuration.templates.push(TemplateFile {
+                path: file.path.clone(),
+                sha256: hex(digest(&SHA256, file.text.as_bytes()).as_ref()),
+                content: file.text.clone(),
+            });
+            continue;
+        }
         let mut report = Report::new(&file.path, home.cipher.as_deref());
-        read_file(&file.text, home, &mut found, &mut report);
+        read_file(&file.text, home, &mut templates, &mut found, &mut report);
         problems.append(&mut report.problems);
         warnings.append(&mut report.warnings);
         links.append(&mut report.links);
@@ -151,7 +166,13 @@ struct Found {
     environment_of: HashMap<String, String>,
 }
 
-fn read_file(text: &str, home: &Home, found: &mut Found, report: &mut Report<'_>) {
+fn read_file(
+    text: &str,
+    home: &Home,
+    templates: &mut Templates,
+    found: &mut Found,
+    report: &mut Report<'_>,
+) {
     let (root, faults) = yaml::parse(text);
     for fault in faults {
         report.wrong(fault.at, "", fault.message);
@@ -187,7 +208,7 @@ fn read_file(text: &str, home: &Home, found: &mut Found, report: &mut Report<'_>
         }
         for (key, place) in place.named(report) {
             if pipelines {
-                read_pipeline(key, &place, home, version, found, report);
+                read_pipeline(key, &place, home, version, templates, found, report);
             } else {
                 read_environment(key, &place, found, report);
             }
@@ -224,6 +245,7 @@ fn read_pipeline(
     place: &Place<'_>,
     home: &Home,
     version: u32,
+    templates: &mut Templates,
     found: &mut Found,
     report: &mut Report<'_>,
 ) {
@@ -242,7 +264,7 @@ fn read_pipeline(
             report.link(key.at, &place.path, &key.text, Target::Definition);
         }
     }
-    let pipeline: Option<Pipeline> = pipeline::read(key, place, home, version, report);
+    let pipeline: Option<Pipeline> = pipeline::read(key, place, home, version, templates, report);
     found.configuration.pipelines.extend(pipeline);
 }
 

@@ -25,9 +25,14 @@ const FREE: [&str; 4] = [
     "tabs",
 ];
 
-/// A pipeline with all parameters replaced.
-pub(super) fn replace(place: &Place<'_>, report: &mut Report<'_>) -> Arc<Node> {
-    let mut parameters = Vec::new();
+/// The parameters of a pipeline.
+pub(super) struct Parameters {
+    values: Vec<(String, String)>,
+}
+
+/// The parameters that a pipeline has.
+pub(super) fn read(place: &Place<'_>, report: &mut Report<'_>) -> Parameters {
+    let mut values = Vec::new();
     if let Value::Map(entries) = &place.node.value
         && let Some((_, node)) = entries.iter().find(|(key, _)| key.text == "parameters")
         && !matches!(node.value, Value::Absent)
@@ -42,25 +47,32 @@ pub(super) fn replace(place: &Place<'_>, report: &mut Report<'_>) -> Arc<Node> {
                 Value::Absent => Some(String::new()),
                 _ => value.text(report),
             };
-            parameters.push((key.text.as_str(), text.unwrap_or_default()));
+            values.push((key.text.clone(), text.unwrap_or_default()));
         }
     }
-    let mut replacing = Replacing {
-        parameters,
-        report,
-        written: 0,
-    };
-    replacing.node(place.node, &place.path, false)
+    Parameters { values }
 }
 
-struct Replacing<'a, 'f, 'n> {
-    parameters: Vec<(&'n str, String)>,
+impl Parameters {
+    /// The same with all parameters replaced.
+    pub(super) fn replace(&self, node: &Node, path: &str, report: &mut Report<'_>) -> Arc<Node> {
+        let mut replacing = Replacing {
+            parameters: &self.values,
+            report,
+            written: 0,
+        };
+        replacing.node(node, path, false)
+    }
+}
+
+struct Replacing<'a, 'f> {
+    parameters: &'a [(String, String)],
     report: &'a mut Report<'f>,
     /// Bytes put in so far: short texts can stand for long ones many times.
     written: usize,
 }
 
-impl Replacing<'_, '_, '_> {
+impl Replacing<'_, '_> {
     /// `free` says that keys here are names of the user's choice.
     fn node(&mut self, node: &Node, path: &str, free: bool) -> Arc<Node> {
         let value = match &node.value {
@@ -120,7 +132,7 @@ impl Replacing<'_, '_, '_> {
                             "more than {MAX_TEXT_BYTES} bytes when all parameters are written out"
                         );
                         self.report.wrong(node.at, path, message);
-                        self.parameters.clear();
+                        self.parameters = &[];
                         return String::new();
                     }
                     out.push_str(value);

@@ -7,6 +7,7 @@ use crate::pipelines::names;
 use crate::pipelines::yaml::Key;
 
 use super::section::{Place, Report, Section};
+use super::template::Templates;
 use super::{Home, material, parameters, stage};
 
 /// Shown for a pipeline whose place in its group was not given.
@@ -17,11 +18,13 @@ pub(super) fn read(
     place: &Place<'_>,
     home: &Home,
     version: u32,
+    templates: &mut Templates,
     report: &mut Report<'_>,
 ) -> Option<Pipeline> {
     let name = &key.text;
     report.check_key(key, place, names::check_name(name));
-    let replaced = parameters::replace(place, report);
+    let parameters = parameters::read(place, report);
+    let replaced = parameters.replace(place.node, &place.path, report);
     let place = Place {
         node: &replaced,
         path: place.path.clone(),
@@ -55,22 +58,26 @@ pub(super) fn read(
         place.wrong(report, "a pipeline needs at least one material");
     }
     let materials_are_known = report.problems.len() == known;
-    let template = section.get("label_template");
-    let label_template = template
+    let label = section.get("label_template");
+    let label_template = label
         .as_ref()
         .and_then(|place| place.text(report))
         .unwrap_or_else(|| label::DEFAULT_TEMPLATE.to_owned());
-    if let Some(place) = &template
+    if let Some(place) = &label
         && materials_are_known
     {
         report.check(place, label::check(&label_template, &materials, &variables));
     }
-    let stages = match read_template(&mut section, report) {
-        Some(()) => Vec::new(),
-        None => match section.required(report, "stages") {
-            Some(place) => stage::read_all(name, &place, version, report),
-            None => Vec::new(),
-        },
+    let template = section.get("template");
+    let stages = match &template {
+        Some(place) if section.get("stages").is_some() => {
+            place.wrong(report, "`template` and `stages` exclude each other");
+            None
+        }
+        Some(place) => templates.stages_for(name, place, &parameters, report),
+        None => section
+            .required(report, "stages")
+            .map(|place| stage::read_all(name, &place, version, report)),
     };
     section.close(report);
     Some(Pipeline {
@@ -83,24 +90,9 @@ pub(super) fn read(
         tracking_tool,
         variables,
         materials,
-        stages,
+        template: template.and_then(|place| place.text(report)),
+        stages: stages?,
     })
-}
-
-/// Templates are not defined in files but on the server, and this one has none.
-fn read_template(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<()> {
-    let place = section.get("template")?;
-    let name = place.text(report).unwrap_or_default();
-    let message = if section.get("stages").is_some() {
-        "`template` and `stages` exclude each other".to_owned()
-    } else {
-        format!(
-            "there is no template `{name}`: this server has no templates, and GoCD's format cannot \
-             define any; share stages with an anchor under `common`"
-        )
-    };
-    place.wrong(report, message);
-    Some(())
 }
 
 fn read_lock(section: &mut Section<'_>, report: &mut Report<'_>) -> LockBehavior {

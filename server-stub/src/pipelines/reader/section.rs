@@ -52,6 +52,24 @@ impl<'f> Report<'f> {
         }
     }
 
+    /// An empty report of another file.
+    pub(super) fn of_file<'o>(&self, file: &'o str) -> Report<'o>
+    where
+        'f: 'o,
+    {
+        Report::new(file, self.cipher)
+    }
+
+    /// Adds what was found in another file, with some words to each problem.
+    pub(super) fn take_in(&mut self, mut other: Report<'_>, words: &str) {
+        for problem in &mut other.problems {
+            problem.message.push_str(words);
+        }
+        self.problems.append(&mut other.problems);
+        self.warnings.append(&mut other.warnings);
+        self.links.append(&mut other.links);
+    }
+
     pub(super) fn file(&self) -> &str {
         self.file
     }

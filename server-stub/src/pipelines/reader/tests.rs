@@ -1,6 +1,7 @@
 mod format;
 mod hostile;
 mod linked;
+mod templates;
 
 use super::*;
 use crate::pipelines::definition::{Action, Approval, ArtifactKind, RunIf};
@@ -10,6 +11,7 @@ fn home() -> Home {
         url: "https://ci:pw@git.example/conf.git".to_owned(),
         branch: "main".to_owned(),
         cipher: None,
+        templates: Others::Known(Vec::new()),
     }
 }
 
