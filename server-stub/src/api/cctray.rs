@@ -58,7 +58,8 @@ fn project(call: &AnyCall, project: &Project) -> Element {
                 false => "Sleeping",
             },
         )
-        // GoCD's word as well for what has not ended yet for the first time.
+        // GoCD's word as well for what has not ended yet for the first time, as is the label. Its
+        // time is then that of the server's start; here it is that of the run.
         .with(
             "lastBuildStatus",
             match last {
@@ -69,15 +70,13 @@ fn project(call: &AnyCall, project: &Project) -> Element {
         .with("lastBuildLabel", label)
         .with("lastBuildTime", moment(time))
         .with("webUrl", call.url(&page));
-    match last {
-        Some(last) if !last.breakers.is_empty() => {
-            let message = element("message")
-                .with("text", last.breakers.join(", "))
-                .with("kind", "Breakers");
-            shown.child(element("messages").child(message))
-        }
-        _ => shown,
+    if project.breakers.is_empty() {
+        return shown;
     }
+    let message = element("message")
+        .with("text", project.breakers.join(", "))
+        .with("kind", "Breakers");
+    shown.child(element("messages").child(message))
 }
 
 /// `2031-05-06T07:09:00Z`.

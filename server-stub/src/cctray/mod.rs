@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use journeyman_protocol::job::JobResult;
 use journeyman_protocol::material::Material;
 use journeyman_protocol::revision::MaterialRevisions;
 use serde_json::json;
@@ -27,6 +28,8 @@ pub struct Project {
     pub is_building: bool,
     /// Its last run that has ended.
     pub last: Option<LastRun>,
+    /// Whose changes are in the newest run, when it has failed or will.
+    pub breakers: Vec<String>,
     /// When it was scheduled; milliseconds since the epoch.
     pub scheduled_at: i64,
 }
@@ -39,8 +42,6 @@ pub struct LastRun {
     pub stage_counter: i64,
     /// Milliseconds since the epoch.
     pub ended_at: i64,
-    /// Of a run that did not pass: whose changes are in it.
-    pub breakers: Vec<String>,
 }
 
 /// A run of a stage, with all that is needed to show it.
@@ -53,7 +54,8 @@ struct Found {
 /// By pipeline and stage, in lower case.
 type ByStage = HashMap<(String, String), Found>;
 
-/// The stages that have ever run, each followed by its jobs, in the order of the configuration.
+/// The stages that have ever run, each followed by its jobs: pipelines and jobs by name, stages in
+/// their order (GoCD).
 ///
 /// # Errors
 ///
@@ -63,6 +65,7 @@ pub async fn of(app: &App, actor: &Actor) -> Result<Vec<Project>, DatabaseError>
     let connection = &mut *connection;
     let mut outlines = outline::all(connection).await?;
     outlines.retain(|one| actor.sees(&one.group));
+    outlines.sort_by(|one, other| one.name.cmp(&other.name));
     let mut wanted = Vec::new();
     for one in &outlines {
         let key = |name: &str| (one.name.to_lowercase(), name.to_lowercase());
@@ -75,11 +78,7 @@ pub async fn of(app: &App, actor: &Actor) -> Result<Vec<Project>, DatabaseError>
     });
     let active: Vec<(String, String)> = active.cloned().collect();
     let ended = newest(connection, &active, "completed_at IS NOT NULL").await?;
-    let failed = latest.values().chain(ended.values());
-    let failed = failed.filter(|found| {
-        let mut jobs = found.jobs.iter();
-        found.row.state != "Passed" || jobs.any(|job| job.row.result != "Passed")
-    });
+    let failed = latest.values().filter(|found| fails(found));
     let failed: Vec<i64> = failed.map(|found| found.row.run_id).collect();
     let breakers = breakers(connection, &failed).await?;
 
@@ -103,15 +102,13 @@ fn show(
         label: of.run.label.clone(),
         stage_counter: of.row.counter,
         ended_at,
-        breakers: match passed {
-            true => Vec::new(),
-            false => breakers.get(&of.row.run_id).cloned().unwrap_or_default(),
-        },
     };
     let of_stage = |of: &Found| {
         let ended_at = of.row.completed_at?;
         Some(last(of, of.row.state == "Passed", ended_at))
     };
+    let breakers = breakers.get(&found.row.run_id).filter(|_| fails(found));
+    let breakers = breakers.cloned().unwrap_or_default();
     let project = Project {
         pipeline: found.run.pipeline.clone(),
         counter: found.run.counter,
@@ -120,25 +117,37 @@ fn show(
         job: None,
         is_building: found.row.is_active(),
         last: of_stage(found).or_else(|| before.and_then(of_stage)),
+        breakers: breakers.clone(),
         scheduled_at: found.row.scheduled_at,
     };
     projects.push(project.clone());
-    for job in &found.jobs {
+    let mut jobs: Vec<&JobView> = found.jobs.iter().collect();
+    jobs.sort_by(|one, other| one.row.name.cmp(&other.row.name));
+    for job in jobs {
         let of_job = |of: &Found| {
             let mut jobs = of.jobs.iter();
             let job = jobs.find(|one| one.row.name == job.row.name)?;
             let ended = job.transitions.iter().rfind(|one| one.state == "Completed");
             Some(last(of, job.row.result == "Passed", ended?.at))
         };
-        let building = ["Preparing", "Building", "Completing"];
         projects.push(Project {
             job: Some(job.row.name.clone()),
-            is_building: building.contains(&job.row.state.as_str()),
+            // GoCD: also while it waits for an agent.
+            is_building: job.row.is_active(),
             last: of_job(found).or_else(|| before.and_then(of_job)),
+            breakers: match job.row.result() {
+                JobResult::Failed => breakers.clone(),
+                _ => Vec::new(),
+            },
             scheduled_at: job.row.scheduled_at,
             ..project.clone()
         });
     }
+}
+
+/// Whether somebody broke it: a stage that was cancelled was not broken (GoCD).
+fn fails(found: &Found) -> bool {
+    ["Failing", "Failed"].contains(&found.row.state.as_str())
 }
 
 /// The newest run of each of some stages.
