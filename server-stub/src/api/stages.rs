@@ -208,17 +208,16 @@ async fn cancel_one(
         stage,
         stage_counter,
     } = stage;
-    let done = scheduling::cancel_stage(
-        &call.app,
-        pipeline,
-        *counter,
-        stage,
-        *stage_counter,
-        &actor.name,
-    );
+    let done =
+        scheduling::cancel_stage(&call.app, pipeline, *counter, stage, *stage_counter, actor);
     let done = done.await.map_err(|error| match error {
         CancelError::Database(error) => Refusal::from(error),
         CancelError::Unknown { stage } => call::not_found("Stage", "locator", &stage),
+        CancelError::Refused { refused, .. } => {
+            let tried =
+                format!("Failed to cancel stage [{stage}] of pipeline [{pipeline}/{counter}]");
+            operation(status_of(&refused), &tried, refused)
+        }
     })?;
     Ok(call.message(match done {
         true => "Stage cancelled successfully.",

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use bytes::Bytes;
@@ -25,7 +24,6 @@ use crate::scheduling::run::{self, StageRow};
 use crate::scheduling::state::{self, PipelineState};
 use crate::scheduling::view::{self, RunView};
 use crate::scheduling::{self, CommentError};
-use crate::users::Actor;
 
 /// Runs on a page.
 const SIZE: usize = 10;
@@ -86,7 +84,6 @@ pub(super) struct Asked {
 
 pub(super) async fn page(
     State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
     Path(name): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Result<Response, Refusal> {
@@ -112,7 +109,7 @@ pub(super) async fn page(
     let now = app.now_ms();
     let rows: Vec<RunRow> = views
         .iter()
-        .map(|view| row(view, &state, &group, &actor, now))
+        .map(|view| row(view, &state, &group, now))
         .collect();
     let address = |before| address(&pipeline, &asked.q, before);
     let page = Page {
@@ -181,7 +178,7 @@ async fn find(
     .await?)
 }
 
-fn row(view: &RunView, state: &PipelineState, group: &str, actor: &Actor, now: i64) -> RunRow {
+fn row(view: &RunView, state: &PipelineState, group: &str, now: i64) -> RunRow {
     let run = &view.run;
     let operates = may::operate(group);
     let rows: Vec<&StageRow> = view
@@ -191,16 +188,16 @@ fn row(view: &RunView, state: &PipelineState, group: &str, actor: &Actor, now: i
         .collect();
     let base = format!("/go/pipelines/{}/{}", run.pipeline, run.counter);
     let active = rows.iter().find(|row| row.is_active());
-    let cancel = active.filter(|_| operates).map(|row| {
+    let may_run = |stage: &str| may::run_stage(run, stage, group);
+    let cancel = active.filter(|row| may_run(&row.name)).map(|row| {
         let path = format!("{base}/{}/{}/cancel", row.name, row.counter);
         (row.name.clone(), path)
     });
     let free = operates && state.pause.is_none() && state.locked_against(run.counter).is_none();
-    let reruns = view.stages.iter().filter(|stage| {
-        let definition = run.definition.stage(&stage.name);
-        free && stage.can_run
-            && definition.is_some_and(|(_, one)| scheduling::may_run(&one.operators, group, actor))
-    });
+    let reruns = view
+        .stages
+        .iter()
+        .filter(|stage| free && stage.can_run && may_run(&stage.name));
     let end = rows.iter().filter_map(|row| row.completed_at).max();
     let tracker = Tracker::new(run.definition.pipeline.tracking_tool.as_ref());
     let changes = changes::of_run(&run.revisions, &tracker, now);
@@ -216,7 +213,7 @@ fn row(view: &RunView, state: &PipelineState, group: &str, actor: &Actor, now: i
             .map(|end| length(end - run.scheduled_at)),
         waits_for: run.waiting_stage.clone(),
         comment: run.comment.clone().unwrap_or_default(),
-        bars: bars::of_view(state, view, group, actor),
+        bars: bars::of_view(state, view, group),
         reruns: reruns
             .map(|stage| (stage.name.clone(), format!("{base}/{}/run", stage.name)))
             .collect(),

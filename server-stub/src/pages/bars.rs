@@ -2,11 +2,9 @@
 
 use crate::dashboard::CardRun;
 use crate::pipelines::definition::Approval;
-use crate::scheduling;
 use crate::scheduling::run::StageRow;
 use crate::scheduling::state::PipelineState;
 use crate::scheduling::view::RunView;
-use crate::users::Actor;
 
 /// A stage in the row.
 pub(super) struct Bar {
@@ -40,21 +38,12 @@ pub(super) fn of_card(pipeline: &str, state: &PipelineState, run: &CardRun) -> V
 }
 
 /// The bars of a run for somebody who looks at it.
-pub(super) fn of_view(
-    state: &PipelineState,
-    view: &RunView,
-    group: &str,
-    actor: &Actor,
-) -> Vec<Bar> {
-    let definition = &view.run.definition;
+pub(super) fn of_view(state: &PipelineState, view: &RunView, group: &str) -> Vec<Bar> {
     let stages = view.stages.iter().map(|stage| Stage {
         name: &stage.name,
         approval: stage.approval,
         row: stage.row.as_ref(),
-        may_run: super::may::operate(group)
-            && definition
-                .stage(&stage.name)
-                .is_some_and(|(_, one)| scheduling::may_run(&one.operators, group, actor)),
+        may_run: super::may::run_stage(&view.run, &stage.name, group),
     });
     bars(
         &view.run.pipeline,

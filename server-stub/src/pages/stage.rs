@@ -3,13 +3,12 @@
 mod act;
 mod durations;
 
-pub(super) use act::{cancel, rerun, run};
+pub(super) use act::{cancel, not_cancelled, rerun, run};
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
@@ -25,9 +24,8 @@ use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::history::{self, From, StageRun, Window};
 use crate::scheduling::run::{self, JobRow, Run};
+use crate::scheduling::state;
 use crate::scheduling::view::{self, JobView};
-use crate::scheduling::{self, state};
-use crate::users::Actor;
 use durations::Chart;
 
 /// Runs of the stage in the list at the side, and in the chart.
@@ -47,7 +45,6 @@ struct Page {
     active: bool,
     /// Whether the one who looks may run it, and cancel it.
     may_run: bool,
-    may_operate: bool,
     /// What keeps it from running now; nothing when it can.
     held: Option<String>,
     scheduled: Moment,
@@ -97,7 +94,6 @@ type Locator = (String, i64, String, i64);
 
 pub(super) async fn page(
     State(app): State<Arc<App>>,
-    Extension(actor): Extension<Actor>,
     Path((pipeline, counter, stage, stage_counter)): Path<Locator>,
 ) -> Result<Response, Refusal> {
     let mut connection = app.database.readers().acquire().await;
@@ -124,7 +120,6 @@ pub(super) async fn page(
     let later = find_neighbour(connection, later).await?;
     let view = view::of_run(connection, run).await?;
     let run = &view.run;
-    let definition = run.definition.stage(&row.name);
     let held = match (&state.pause, state.locked_against(run.counter)) {
         (Some(pause), _) => Some(format!("The pipeline is paused by {}", pause.by)),
         (None, Some(holder)) => Some(format!("Run {holder} has locked the pipeline")),
@@ -151,11 +146,8 @@ pub(super) async fn page(
             .iter()
             .map(|one| other(one, row.id, now))
             .collect(),
-        bars: bars::of_view(&state, &view, &group, &actor),
-        may_operate: may::operate(&group),
-        may_run: may::operate(&group)
-            && definition
-                .is_some_and(|(_, one)| scheduling::may_run(&one.operators, &group, &actor)),
+        bars: bars::of_view(&state, &view, &group),
+        may_run: may::run_stage(run, &row.name, &group),
         pipeline: run.pipeline.clone(),
         counter: run.counter,
         label: run.label.clone(),

@@ -3,8 +3,9 @@
 use journeyman_protocol::job::{JobResult, JobState};
 
 use super::run::{self, JobRow, StageRow};
-use super::{SchedulingError, progression};
+use super::{Refused, SchedulingError, progression};
 use crate::database::DatabaseError;
+use crate::users::Actor;
 use crate::{App, agents};
 
 /// Why a stage was not cancelled.
@@ -14,10 +15,13 @@ pub enum CancelError {
     Database(#[from] DatabaseError),
     #[error("there is no stage {stage}")]
     Unknown { stage: String },
+    #[error("{stage} was not cancelled: {refused}")]
+    Refused { stage: String, refused: Refused },
 }
 
 /// Cancels a stage: its jobs count as ended at once, agents learn of it with their next ping.
-/// Answers whether there was anything to cancel.
+/// Answers whether there was anything to cancel. Whom its `approval` does not let run it, it does not
+/// let cancel it (GoCD).
 ///
 /// # Errors
 ///
@@ -28,10 +32,11 @@ pub async fn cancel_stage(
     counter: i64,
     stage: &str,
     stage_counter: i64,
-    user: &str,
+    by: &Actor,
 ) -> Result<bool, CancelError> {
+    let locator = format!("{pipeline}/{counter}/{stage}/{stage_counter}");
     let unknown = || CancelError::Unknown {
-        stage: format!("{pipeline}/{counter}/{stage}/{stage_counter}"),
+        stage: locator.clone(),
     };
     let mut write = app.database.write().await?;
     let run = run::find_run(&mut write, pipeline, counter).await?;
@@ -41,6 +46,16 @@ pub async fn cancel_stage(
         .ok_or_else(unknown)?;
     if !stage.is_active() {
         return Ok(false);
+    }
+    let definition = run.definition.stage(&stage.name).map(|(_, one)| one);
+    if let Some(definition) = definition
+        && !progression::may_run(&definition.operators, &run.definition.pipeline.group, by)
+    {
+        let user = by.name.clone();
+        return Err(CancelError::Refused {
+            stage: locator,
+            refused: Refused::NotAllowed { user },
+        });
     }
     let now = app.now_ms();
     let jobs = run::jobs_of(&mut write, stage.id).await?;
@@ -54,7 +69,7 @@ pub async fn cancel_stage(
     }
     sqlx::query("UPDATE stages SET cancelled_by = $2 WHERE id = $1")
         .bind(stage.id)
-        .bind(user)
+        .bind(&by.name)
         .execute(&mut *write)
         .await
         .map_err(DatabaseError::from)?;

@@ -42,7 +42,9 @@ pub enum RunStageError {
 /// what there is now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    #[error("only the users and roles of its `approval` may run it, and {user} is not among them")]
+    #[error(
+        "only the users and roles of its `approval` may run it or cancel it, and {user} is not among them"
+    )]
     NotAllowed { user: String },
     #[error("{active} is active")]
     Active { active: String },

@@ -198,7 +198,7 @@ impl Scene {
         view::of_run(&mut connection, run).await.unwrap()
     }
 
-    async fn job_state(&self, id: i64) -> (JobState, JobResult) {
+    pub(crate) async fn job_state(&self, id: i64) -> (JobState, JobResult) {
         let mut connection = self.app().database.readers().acquire().await.unwrap();
         let job = run::job_by_id(&mut connection, id).await.unwrap().unwrap();
         (job.state(), job.result())
@@ -344,7 +344,7 @@ async fn stages_run_only_when_they_may() {
         refused("nope").await,
         Err(RunStageError::UnknownStage { .. })
     ));
-    cancel_stage(scene.app(), "web", 1, "build", 1, "bob")
+    cancel_stage(scene.app(), "web", 1, "build", 1, &person("bob"))
         .await
         .unwrap();
     assert!(matches!(
@@ -456,12 +456,12 @@ async fn a_cancelled_stage_is_over_at_once() {
     let job = scene.take(&agent).await;
     assert!(!is_ignored(scene.app(), &job).await.unwrap());
     assert!(
-        cancel_stage(scene.app(), "web", 1, "build", 1, "bob")
+        cancel_stage(scene.app(), "web", 1, "build", 1, &person("bob"))
             .await
             .unwrap()
     );
     assert!(
-        !cancel_stage(scene.app(), "web", 1, "build", 1, "bob")
+        !cancel_stage(scene.app(), "web", 1, "build", 1, &person("bob"))
             .await
             .unwrap()
     );
@@ -638,7 +638,7 @@ async fn modifications_are_those_since_the_last_run() {
         first.modifications[0].user_name.as_deref(),
         Some("Dev One <dev@example.com>")
     );
-    cancel_stage(scene.app(), "web", 1, "build", 1, "x")
+    cancel_stage(scene.app(), "web", 1, "build", 1, &person("x"))
         .await
         .unwrap();
     commit(scene.repo.path(), "a", "1");
@@ -651,7 +651,7 @@ async fn modifications_are_those_since_the_last_run() {
         .map(|one| one.comment.clone().unwrap())
         .collect();
     assert_eq!(comments, ["Change b", "Change a"]);
-    cancel_stage(scene.app(), "web", 2, "build", 1, "x")
+    cancel_stage(scene.app(), "web", 2, "build", 1, &person("x"))
         .await
         .unwrap();
     scene.trigger().await;

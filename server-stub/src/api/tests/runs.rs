@@ -164,7 +164,7 @@ async fn histories_are_walked_from_end_to_end() {
         };
         let begun = trigger::trigger(scene.app(), "lib", &options).await;
         assert_eq!(begun.unwrap(), counter);
-        scheduling::cancel_stage(scene.app(), "lib", counter, "compile", 1, "ann")
+        scheduling::cancel_stage(scene.app(), "lib", counter, "compile", 1, &person("ann"))
             .await
             .unwrap();
     }

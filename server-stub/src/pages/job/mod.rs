@@ -3,7 +3,6 @@
 mod ansi;
 mod artifacts;
 mod console;
-mod materials;
 mod results;
 mod times;
 
@@ -19,17 +18,18 @@ use journeyman_protocol::files::encode_path;
 use serde::Deserialize;
 use sqlx::SqliteConnection;
 
+use super::changes::{self, Change, Tracker};
 use super::stage::job_state;
 use super::{not_found, render};
 use crate::App;
 use crate::answer::Refusal;
 use crate::cli::duration;
 use crate::database::DatabaseError;
+use crate::pages::stage::not_cancelled;
 use crate::scheduling::run::{self, JobRow, Run, StageRow, Transition};
 use crate::scheduling::view;
-use crate::scheduling::{self, CancelError, Rerun, RerunError};
+use crate::scheduling::{self, Rerun, RerunError};
 use crate::users::Actor;
-use materials::{Changes, changes};
 
 /// Earlier runs of the job that its page leads to.
 const SHOWN_RUNS: i64 = 25;
@@ -65,7 +65,8 @@ struct Head {
     /// `pipeline/counter/stage/counter`.
     stage_locator: String,
     job: String,
-    group: String,
+    /// Whether the one who looks may run it again, and cancel its stage.
+    may_run: bool,
     state: String,
     over: bool,
     agent: Option<(String, String)>,
@@ -93,7 +94,7 @@ enum Body {
     Console(Box<console::View>),
     Tests(Box<results::View>),
     Artifacts(artifacts::View),
-    Materials(Vec<Changes>),
+    Materials(Vec<Change>),
     Frame {
         name: String,
         url: String,
@@ -192,7 +193,12 @@ async fn show(
             let console = console.map_err(|error| cannot_read(&error))?;
             Body::Artifacts(artifacts::view(&stored, console, &files))
         }
-        "materials" => Body::Materials(changes(&found.run.revisions)),
+        "materials" => {
+            let tool = found.run.definition.pipeline.tracking_tool.as_ref();
+            let tracker = Tracker::new(tool);
+            let revisions = &found.run.revisions;
+            Body::Materials(changes::of_run(revisions, &tracker, app.now_ms()))
+        }
         other => frame(&found, other, &files).ok_or_else(|| not_found("such tab"))?,
     };
     let page = Page {
@@ -243,7 +249,7 @@ async fn head(
     );
     let definition = run.definition.job(&stage.name, &row.name);
     Ok(Head {
-        group: super::group_of(connection, run).await?,
+        may_run: super::may::run_stage(run, &stage.name, &super::group_of(connection, run).await?),
         pipeline: run.pipeline.clone(),
         counter: run.counter,
         label: run.label.clone(),
@@ -468,14 +474,15 @@ pub(super) async fn cancel(
     Path(locator): Path<Locator>,
 ) -> Result<Response, Refusal> {
     let (pipeline, counter, stage, stage_counter, job) = &locator;
-    let by = &actor.name;
-    match scheduling::cancel_stage(&app, pipeline, *counter, stage, *stage_counter, by).await {
+    match scheduling::cancel_stage(&app, pipeline, *counter, stage, *stage_counter, &actor).await {
         Ok(_) => {
             let stage = format!("{pipeline}/{counter}/{stage}/{stage_counter}");
             Ok(Redirect::to(&page_of(&stage, job)).into_response())
         }
-        Err(CancelError::Database(error)) => Err(error.into()),
-        Err(CancelError::Unknown { .. }) => Err(not_found("such stage")),
+        Err(error) => {
+            let stage = format!("{pipeline}/{counter}/{stage}/{stage_counter}");
+            not_cancelled(error, page_of(&stage, job))
+        }
     }
 }
 

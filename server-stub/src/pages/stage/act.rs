@@ -23,15 +23,26 @@ pub(in crate::pages) async fn cancel(
     Path((pipeline, counter, stage, stage_counter)): Path<Locator>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let by = &actor.name;
-    match scheduling::cancel_stage(&app, &pipeline, counter, &stage, stage_counter, by).await {
-        Ok(_) => {
-            let path = format!("/go/pipelines/{pipeline}/{counter}/{stage}/{stage_counter}");
-            Ok(done(&headers, &path))
-        }
-        Err(CancelError::Database(error)) => Err(error.into()),
-        Err(CancelError::Unknown { .. }) => Err(not_found("such stage")),
+    let outcome = scheduling::cancel_stage(&app, &pipeline, counter, &stage, stage_counter, &actor);
+    let path = format!("/go/pipelines/{pipeline}/{counter}/{stage}/{stage_counter}");
+    match outcome.await {
+        Ok(_) => Ok(done(&headers, &path)),
+        Err(error) => not_cancelled(error, origin(&headers, &path)),
     }
+}
+
+/// The page that says why a stage was not cancelled.
+pub(in crate::pages) fn not_cancelled(
+    error: CancelError,
+    back: String,
+) -> Result<Response, Refusal> {
+    let status = match &error {
+        CancelError::Database(_) => return Err(Refusal::internal("cancel a stage", &error)),
+        CancelError::Unknown { .. } => return Err(not_found("such stage")),
+        CancelError::Refused { refused, .. } => status(refused),
+    };
+    let title = "The stage was not cancelled";
+    Ok(refused(status, title, error.to_string(), back))
 }
 
 /// Runs a stage that waits for a person, or once more with all its jobs.

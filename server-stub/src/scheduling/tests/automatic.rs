@@ -81,7 +81,7 @@ impl Scene {
     }
 
     async fn stop(&self, pipeline: &str, counter: i64) {
-        cancel_stage(self.app(), pipeline, counter, "build", 1, "x")
+        cancel_stage(self.app(), pipeline, counter, "build", 1, &person("x"))
             .await
             .unwrap();
     }

@@ -172,7 +172,7 @@ async fn unlock_when_finished_unlocks_when_the_run_rests() {
         .await
         .unwrap();
     assert_eq!(scene.state().await.locked_by, Some(1));
-    cancel_stage(scene.app(), "web", 1, "ship", 1, "x")
+    cancel_stage(scene.app(), "web", 1, "ship", 1, &person("x"))
         .await
         .unwrap();
     assert_eq!(scene.state().await.locked_by, None);
@@ -308,7 +308,21 @@ async fn only_the_named_run_a_stage() {
         })
     ));
     run("pack", person("ann")).await.unwrap();
+    // GoCD: nor does anybody else cancel it.
+    let cancel = |by: Actor| {
+        let app = scene.app().clone();
+        async move { cancel_stage(&app, "web", 1, "pack", 1, &by).await }
+    };
+    assert!(matches!(
+        cancel(person("bob")).await,
+        Err(CancelError::Refused {
+            refused: Refused::NotAllowed { .. },
+            ..
+        })
+    ));
     scene.work(&agent, &[Failed]).await;
+    // It has ended, so there is nothing that nobody else may do.
+    assert!(!cancel(person("bob")).await.unwrap());
     let refused = rerun_jobs(
         scene.app(),
         "web",
@@ -326,6 +340,12 @@ async fn only_the_named_run_a_stage() {
             ..
         })
     ));
+    run("pack", with("carl", "admin:apps")).await.unwrap();
+    assert!(
+        cancel_stage(scene.app(), "web", 1, "pack", 2, &person("ann"))
+            .await
+            .unwrap()
+    );
     run("pack", with("carl", "admin:apps")).await.unwrap();
     scene.work(&agent, &[Passed]).await;
     assert!(run("ship", with("dora", "view:apps")).await.is_err());

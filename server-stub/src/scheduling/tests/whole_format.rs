@@ -262,7 +262,7 @@ async fn a_refspec_brings_what_is_no_branch() {
     for counter in 1..=2 {
         // The second time the copy has it already.
         assert_eq!(scene.trigger().await, counter);
-        cancel_stage(scene.app(), "web", counter, "build", 1, "alice")
+        cancel_stage(scene.app(), "web", counter, "build", 1, &person("alice"))
             .await
             .unwrap();
     }
