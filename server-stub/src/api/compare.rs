@@ -46,7 +46,7 @@ async fn between(
         "pipeline_name": comparison.pipeline,
         "from_counter": from,
         "to_counter": to,
-        "is_bisect": false,
+        "is_bisect": comparison.is_bisect,
         "changes": changes,
     })))
 }

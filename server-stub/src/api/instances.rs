@@ -161,7 +161,7 @@ fn show(view: &RunView, standing: &Standing) -> Value {
         "name": run.pipeline,
         "counter": run.counter,
         "label": run.label,
-        "natural_order": f64::from(u32::try_from(run.counter).unwrap_or(u32::MAX)),
+        "natural_order": run.natural_order,
         "can_run": operates && is_free,
         "preparing_to_schedule": false,
         "comment": run.comment,

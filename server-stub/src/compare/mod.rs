@@ -11,7 +11,7 @@ use crate::App;
 use crate::database::DatabaseError;
 use crate::jobs::StageLocator;
 use crate::pipelines::store::{self, decode};
-use crate::scheduling::trigger;
+use crate::scheduling::{natural_order, trigger};
 use crate::users::Actor;
 
 /// What is new in a run, compared with an earlier one.
@@ -21,6 +21,8 @@ pub struct Comparison {
     /// The earlier run; 0 for the time before the first.
     pub from: i64,
     pub to: i64,
+    /// Whether one of them was made between two others, of older revisions.
+    pub is_bisect: bool,
     /// Repositories first, then pipelines that were waited for.
     pub changes: Vec<Change>,
 }
@@ -71,8 +73,11 @@ pub async fn between(
     let connection = app.database.readers().acquire().await;
     let mut connection = connection.map_err(DatabaseError::from)?;
     let mut name = pipeline.to_owned();
+    let mut is_bisect = false;
     for counter in [from, to].into_iter().filter(|counter| *counter != 0) {
-        name = run_name(&mut connection, pipeline, counter).await?;
+        let order: f64;
+        (name, order) = run_name(&mut connection, pipeline, counter).await?;
+        is_bisect |= natural_order::is_between(order);
     }
     let mut changes: Vec<Change> = Vec::new();
     let mut looked_at = HashSet::from([name.to_lowercase()]);
@@ -99,25 +104,26 @@ pub async fn between(
         pipeline: name,
         from,
         to,
+        is_bisect,
         changes,
     })
 }
 
-/// The pipeline's name as the run has it.
+/// The pipeline's name as the run has it, and the run's place among the others.
 async fn run_name(
     connection: &mut SqliteConnection,
     pipeline: &str,
     counter: i64,
-) -> Result<String, CompareError> {
-    let name: Option<String> = sqlx::query_scalar(
-        "SELECT pipeline FROM pipeline_runs WHERE lower(pipeline) = lower($1) AND counter = $2",
+) -> Result<(String, f64), CompareError> {
+    let found: Option<(String, f64)> = sqlx::query_as(
+        "SELECT pipeline, natural_order FROM pipeline_runs WHERE lower(pipeline) = lower($1) AND counter = $2",
     )
     .bind(pipeline)
     .bind(counter)
     .fetch_optional(connection)
     .await
     .map_err(DatabaseError::from)?;
-    name.ok_or_else(|| CompareError::UnknownRun {
+    found.ok_or_else(|| CompareError::UnknownRun {
         pipeline: pipeline.to_owned(),
         counter,
     })

@@ -9,6 +9,7 @@ mod cancel;
 mod comment;
 mod fan_in;
 mod instances;
+pub(crate) mod natural_order;
 pub mod passes;
 pub mod production;
 mod progression;

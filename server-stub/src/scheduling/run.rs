@@ -67,6 +67,8 @@ pub struct Run {
     pub scheduled_at: i64,
     /// What people have remarked about it.
     pub comment: Option<String>,
+    /// See [`natural_order`](super::natural_order).
+    pub natural_order: f64,
 }
 
 /// A row of `pipeline_runs`.
@@ -84,6 +86,7 @@ pub(super) struct RunRow {
     scheduled_at: i64,
     waiting_stage: Option<String>,
     comment: Option<String>,
+    natural_order: f64,
 }
 
 impl TryFrom<RunRow> for Run {
@@ -104,6 +107,7 @@ impl TryFrom<RunRow> for Run {
             forced: row.trigger_forced != 0,
             scheduled_at: row.scheduled_at,
             comment: row.comment,
+            natural_order: row.natural_order,
         })
     }
 }
@@ -135,13 +139,13 @@ impl StageRow {
         matches!(self.artifacts_deleted, 1 | 2)
     }
 
-    /// The result in GoCD's answers: Unknown until all jobs have ended.
+    /// The result in GoCD's answers: Unknown until all jobs have ended, or one has failed.
     #[must_use]
     pub fn result(&self) -> &str {
-        if self.completed_at.is_some() {
-            &self.state
-        } else {
-            "Unknown"
+        match (self.completed_at, self.state.as_str()) {
+            (Some(_), state) => state,
+            (None, "Failing") => "Failed",
+            (None, _) => "Unknown",
         }
     }
 

@@ -9,7 +9,7 @@ use super::production::BeingTriggered;
 use super::revisions::{self, Resolved};
 use super::run::{self, Run, RunDefinition, RunEnvironment};
 use super::state::{self, Pause};
-use super::{Refused, progression, wire};
+use super::{Refused, natural_order, progression, wire};
 use crate::App;
 use crate::database::DatabaseError;
 use crate::materials::{self, PollError};
@@ -339,11 +339,12 @@ pub(super) async fn start(
         Cause::Changes => revisions::message(pipeline, &revisions),
         Cause::User(_) | Cause::Timer => format!("Forced by {}", options.cause.approver()),
     };
+    let natural_order = natural_order::of_new(&mut write, &pipeline.name, &revisions).await?;
     let now = app.now_ms();
     let id: i64 = sqlx::query_scalar(
         "INSERT INTO pipeline_runs (pipeline, counter, label, approver, trigger_message, \
-         trigger_forced, definition, material_revisions, built, scheduled_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id",
+         trigger_forced, definition, material_revisions, built, scheduled_at, \
+         natural_order) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
     )
     .bind(&pipeline.name)
     .bind(counter)
@@ -355,6 +356,7 @@ pub(super) async fn start(
     .bind(store::encode(&revisions)?)
     .bind(built)
     .bind(now)
+    .bind(natural_order)
     .fetch_one(&mut *write)
     .await
     .map_err(DatabaseError::from)?;

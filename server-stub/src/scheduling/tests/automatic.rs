@@ -158,7 +158,21 @@ async fn what_was_built_is_not_built_again_by_itself() {
     scene.poll("app").await.unwrap();
     scene.consider("app").await.unwrap();
     scene.stop("app", 1).await;
-    commit(source.path(), "a", "1");
+    std::fs::write(source.path().join("a"), "1").unwrap();
+    git(source.path(), &["add", "."]);
+    let later = jiff::Timestamp::now() + Duration::from_secs(60);
+    let made = std::process::Command::new("git")
+        .args([
+            "-c",
+            "user.name=Dev Two",
+            "-c",
+            "user.email=two@example.com",
+        ])
+        .args(["commit", "-qm", "Change a"])
+        .env("GIT_COMMITTER_DATE", later.to_string())
+        .current_dir(source.path())
+        .status();
+    assert!(made.unwrap().success());
     scene.poll("app").await.unwrap();
     scene.consider("app").await.unwrap();
     scene.stop("app", 2).await;
@@ -171,6 +185,12 @@ async fn what_was_built_is_not_built_again_by_itself() {
     options.materials = vec![(fingerprint.clone(), first[..7].to_owned())];
     assert_eq!(trigger(scene.app(), "app", &options).await.unwrap(), 3);
     assert_eq!(scene.built("app", 3).await, [format!("{first}*")]);
+    // GoCD: its place is between the others, after the one that was made from the same.
+    let mut orders = Vec::new();
+    for counter in 1..=3 {
+        orders.push(scene.run("app", counter).await.natural_order);
+    }
+    assert_eq!(orders, [1.0, 2.0, 1.5]);
     scene.stop("app", 3).await;
     assert_eq!(scene.consider("app").await, None);
 
