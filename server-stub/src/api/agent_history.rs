@@ -31,6 +31,7 @@ struct Done {
     id: i64,
     job: String,
     result: String,
+    rerun: bool,
     stage: String,
     stage_counter: i64,
     pipeline: String,
@@ -132,7 +133,7 @@ async fn answer(call: &Call<1>, uuid: &str, page: &Page) -> Result<Response, Ref
     .map_err(DatabaseError::from)?;
     // The order is one of a few texts of ours.
     let done: Vec<Done> = sqlx::query_as(AssertSqlSafe(format!(
-        "SELECT jobs.id, jobs.name AS job, jobs.result, stages.name AS stage, \
+        "SELECT jobs.id, jobs.name AS job, jobs.result, jobs.rerun, stages.name AS stage, \
          stages.counter AS stage_counter, pipeline_runs.pipeline, \
          pipeline_runs.counter AS pipeline_counter, \
          (SELECT max(at) FROM job_transitions WHERE job_id = jobs.id) AS completed_at \
@@ -174,6 +175,6 @@ fn show(done: &Done, transitions: &[run::Transition]) -> Value {
         "pipeline_name": done.pipeline,
         "pipeline_counter": done.pipeline_counter,
         "result": done.result,
-        "rerun": false,
+        "rerun": done.rerun,
     })
 }

@@ -15,7 +15,8 @@ use crate::App;
 use crate::answer::Refusal;
 use crate::health;
 use crate::pipelines::{repositories, store};
-use crate::users::Actor;
+use crate::scheduling::timeouts;
+use crate::users::{Actor, audit};
 
 /// The GoCD release whose API this is: clients choose by it how to speak. What the server really
 /// is says the header `Journeyman-Server`.
@@ -38,23 +39,38 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/api/v1/health", get(healthy))
         .route("/api/server_health_messages", get(messages))
         .route("/api/auth/permissions", get(permissions))
-        .route(JOB_TIMEOUT, get(job_timeout).post(set_job_timeout))
+        .route(
+            JOB_TIMEOUT,
+            get(job_timeout).post(set_job_timeout).put(set_job_timeout),
+        )
 }
 
 /// Minutes of silence after which a job is cancelled that does not say; 0 is never.
-async fn job_timeout(call: Call<1>) -> Response {
-    let timeout = call.app.configuration.job_timeout;
-    let minutes = timeout.map_or(0, |timeout| timeout.as_secs() / 60);
-    call.answer(&json!({
+async fn job_timeout(call: Call<1>) -> Result<Response, Refusal> {
+    let mut connection = call.reader().await?;
+    let minutes = timeouts::default_minutes(&call.app, &mut connection).await?;
+    Ok(call.answer(&json!({
         "_links": call.links(JOB_TIMEOUT, "default-job-timeout", None),
         "default_job_timeout": minutes.to_string(),
-    }))
+    })))
 }
 
-async fn set_job_timeout(_: Call<1>, _: Body) -> Refusal {
-    invalid(
-        "The default timeout of jobs is a setting of the server, `job-timeout`, and not changed here.",
-    )
+async fn set_job_timeout(call: Call<1>, body: Body) -> Result<Response, Refusal> {
+    let given = match body.get("default_job_timeout") {
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(given) => given.as_u64(),
+        None => {
+            return Err(invalid(
+                "'default_job_timeout' is missing: a number of minutes.",
+            ));
+        }
+    };
+    let minutes: u64 = given.ok_or_else(|| {
+        invalid("'default_job_timeout' is not a whole number of minutes; 0 is never.")
+    })?;
+    timeouts::set_default_minutes(&call.app, minutes).await?;
+    audit::detail(format!("{minutes} minutes"));
+    job_timeout(call).await
 }
 
 fn full_version() -> String {

@@ -242,7 +242,7 @@ pub struct Settings {
     pub no_automatic_runs: bool,
 
     /// Minutes of silence of a console after which its job is cancelled, for jobs that do not say; 0 is
-    /// never.
+    /// never. What is set over REST counts more.
     #[arg(
         long,
         env = "JOURNEYMAN_JOB_TIMEOUT",

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::names;
+
 /// One pipeline of a configuration repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pipeline {
@@ -307,6 +309,25 @@ pub struct Job {
     pub tabs: Vec<Tab>,
     pub artifacts: Vec<Artifact>,
     pub tasks: Vec<Task>,
+}
+
+impl Job {
+    /// The job that a task fetches from which names this one, or one of its instances, in letters of
+    /// any case. How many instances there are is not asked (GoCD).
+    #[must_use]
+    pub fn fetched_as(&self, name: &str) -> Option<String> {
+        if name.eq_ignore_ascii_case(&self.name) {
+            return Some(self.name.clone());
+        }
+        let marker = match self.instances {
+            Instances::One => return None,
+            Instances::Count(_) => names::COUNTED,
+            Instances::All => names::ON_ALL,
+        };
+        let (base, number) = names::instance(name, marker)?;
+        base.eq_ignore_ascii_case(&self.name)
+            .then(|| format!("{}{marker}{number}", self.name))
+    }
 }
 
 /// In how many jobs a stage runs one job definition.

@@ -2,6 +2,12 @@
 
 const MAX_NAME: usize = 255;
 
+/// Between the name of a job that runs on all agents, and the number of one of its instances.
+pub const ON_ALL: &str = "-runOnAll-";
+
+/// The same of a job that runs so many times.
+pub const COUNTED: &str = "-runInstance-";
+
 /// Pipelines, groups, stages, environments and materials.
 pub fn check_name(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -22,17 +28,21 @@ pub fn check_job_name(name: &str) -> Result<(), String> {
             "`{name}` is no name for a job: letters, digits, `_`, `-` and `.` are allowed"
         ));
     }
-    for marker in ["-runOnAll-", "-runInstance-"] {
-        if let Some((_, number)) = name.rsplit_once(marker)
-            && !number.is_empty()
-            && number.bytes().all(|b| b.is_ascii_digit())
-        {
+    for marker in [ON_ALL, COUNTED] {
+        if instance(name, marker).is_some() {
             return Err(format!(
                 "`{name}` ends in `{marker}N`, which is kept for jobs that run in several instances"
             ));
         }
     }
     check_length(name)
+}
+
+/// The name and the number of an instance of a job.
+pub fn instance<'n>(name: &'n str, marker: &str) -> Option<(&'n str, &'n str)> {
+    let (name, number) = name.rsplit_once(marker)?;
+    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    is_number.then_some((name, number))
 }
 
 fn check_length(name: &str) -> Result<(), String> {

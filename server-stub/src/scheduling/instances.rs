@@ -6,10 +6,8 @@ use super::{Refused, assignment};
 use crate::agents::{self, ConfigState};
 use crate::database::DatabaseError;
 use crate::pipelines::definition::{Instances, Job};
+use crate::pipelines::names::{self, COUNTED, ON_ALL};
 use journeyman_protocol::agent::RuntimeStatus;
-
-const ON_ALL: &str = "-runOnAll-";
-const COUNTED: &str = "-runInstance-";
 
 /// A job to be made.
 pub(super) struct Instance {
@@ -75,9 +73,8 @@ pub(super) fn index_and_count(definition: &Job, job: &str) -> Option<(u32, u32)>
 }
 
 fn index(job: &str) -> Option<(&str, u32)> {
-    let (name, index) = [COUNTED, ON_ALL]
-        .into_iter()
-        .find_map(|mark| job.rsplit_once(mark))?;
+    let mut markers = [COUNTED, ON_ALL].into_iter();
+    let (name, index) = markers.find_map(|marker| names::instance(job, marker))?;
     Some((name, index.parse().ok()?))
 }
 

@@ -11,11 +11,12 @@ use std::{
 
 use jiff::Timestamp;
 use journeyman_protocol::job::{JobIdentifier, JobResult, JobState};
+use sqlx::SqliteConnection;
 
 use super::run::{self, JobRow};
 use super::{SchedulingError, progression};
 use crate::answer::Chain;
-use crate::database::DatabaseError;
+use crate::database::{self, DatabaseError};
 use crate::health::{self, Level};
 use crate::{App, agents};
 
@@ -32,6 +33,9 @@ const MOST_NAMED: usize = 100;
 
 /// Who cancels a job that was silent for too long. GoCD's word.
 const SERVER: &str = "GoCD";
+
+/// The name under which a default timeout is stored that people have set.
+const DEFAULT: &str = "default-job-timeout";
 
 /// An active job that has not changed its state for a minute or more.
 #[derive(sqlx::FromRow)]
@@ -55,12 +59,11 @@ struct Silent {
 /// The database could not be used. What was done until then stays.
 pub async fn check(app: &App) -> Result<(), SchedulingError> {
     let now = app.now_ms();
-    let default = app.configuration.job_timeout;
-    let default = default.map_or(0, |time| time.as_secs() / 60);
-    let default = i64::try_from(default).unwrap_or(i64::MAX);
-    let jobs = {
+    let (default, jobs) = {
         let connection = app.database.readers().acquire().await;
         let mut connection = connection.map_err(DatabaseError::from)?;
+        let default = default_minutes(app, &mut connection).await?;
+        let default = i64::try_from(default).unwrap_or(i64::MAX);
         let jobs: Vec<Silent> = sqlx::query_as(
             "SELECT jobs.id, jobs.name, jobs.state, jobs.timeout, pipeline_runs.pipeline, \
              pipeline_runs.counter, stages.name AS stage, stages.counter AS stage_counter, \
@@ -74,7 +77,7 @@ pub async fn check(app: &App) -> Result<(), SchedulingError> {
         .fetch_all(&mut *connection)
         .await
         .map_err(DatabaseError::from)?;
-        jobs
+        (default, jobs)
     };
     let mut quiet = Vec::new();
     for job in jobs {
@@ -94,6 +97,34 @@ pub async fn check(app: &App) -> Result<(), SchedulingError> {
     }
     warn(app, &quiet);
     try_again(app).await
+}
+
+/// Minutes of silence after which a job is cancelled that does not say; 0 is never. What people have
+/// set while the server ran counts more than its configuration.
+///
+/// # Errors
+///
+/// The database could not be read.
+pub async fn default_minutes(
+    app: &App,
+    connection: &mut SqliteConnection,
+) -> Result<u64, DatabaseError> {
+    let set = database::setting(connection, DEFAULT).await?;
+    let configured = app.configuration.job_timeout;
+    let configured = configured.map_or(0, |time| time.as_secs() / 60);
+    Ok(set.and_then(|text| text.parse().ok()).unwrap_or(configured))
+}
+
+/// Sets the default timeout of jobs.
+///
+/// # Errors
+///
+/// The database could not be written; nothing has changed then.
+pub async fn set_default_minutes(app: &App, minutes: u64) -> Result<(), DatabaseError> {
+    let mut write = app.database.write().await?;
+    database::store_setting(&mut write, DEFAULT, &minutes.to_string()).await?;
+    write.commit().await?;
+    Ok(())
 }
 
 /// When a job's console has grown last, in milliseconds since the epoch; 0 when it never has.

@@ -81,9 +81,17 @@ fn server() -> Vec<Call> {
         post(
             "/go/api/admin/config/server/default_job_timeout",
             1,
-            "Refused: it is a setting of the server",
+            "Set it; 0 is never",
         )
-        .takes::<DefaultJobTimeout>(),
+        .takes::<DefaultJobTimeout>()
+        .answers::<DefaultJobTimeout>(),
+        put(
+            "/go/api/admin/config/server/default_job_timeout",
+            1,
+            "Set it; 0 is never",
+        )
+        .takes::<DefaultJobTimeout>()
+        .answers::<DefaultJobTimeout>(),
         post(
             "/go/api/admin/encrypt",
             1,

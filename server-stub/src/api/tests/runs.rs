@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::scheduling::{
-    self,
+    self, report_completing,
     tests::person,
     trigger::{self, Options},
 };
@@ -422,6 +422,75 @@ async fn stages_and_single_jobs_run_again() {
     let run = get(&scene, "/api/pipelines/lib/instance/1").await.body;
     assert_eq!(run["stages"][0]["counter"], "3");
     assert_eq!(run["stages"][0]["rerun_of_counter"], 2);
+    let history = get(&scene, "/api/agents/5d2c/job_run_history").await.body;
+    let jobs = history["jobs"].as_array().unwrap().iter();
+    let reruns: Vec<bool> = jobs.map(|job| job["rerun"].as_bool().unwrap()).collect();
+    // Copies are listed as well, as GoCD does.
+    assert_eq!(reruns, [true, true, false, false, false, false]);
+}
+
+#[tokio::test]
+async fn a_job_that_is_completing_is_neither_building_nor_over() {
+    let scene = Scene::with(YAML).await;
+    scene.begin("lib").await;
+    let agent = scene.agent("5d2c", &[], &["staging"]).await;
+    let job = scene.take(&agent).await;
+    let (app, uuid) = (scene.app(), &agent.uuid);
+    report_completing(app, uuid, &job, JobResult::Failed)
+        .await
+        .unwrap();
+    let shown = get(&scene, "/api/jobs/lib/1/compile/1/unit").await.body;
+    assert_eq!(
+        (&shown["state"], &shown["result"]),
+        (&json!("Completing"), &json!("Failed"))
+    );
+    let run = get(&scene, "/api/pipelines/lib/1").await.body;
+    let stage = &run["stages"][0];
+    assert_eq!(
+        (&stage["status"], &stage["result"]),
+        (&json!("Failing"), &json!("Failed"))
+    );
+    assert_eq!(stage["jobs"][0]["state"], "Completing");
+    let instance = get(&scene, "/api/stages/lib/1/compile/1").await.body;
+    assert_eq!(instance["result"], "Failed");
+    let dashboard = get(&scene, "/api/dashboard").await.body;
+    let pipelines = dashboard["_embedded"]["pipelines"].as_array().unwrap();
+    let lib = pipelines.iter().find(|one| one["name"] == "lib").unwrap();
+    let stages = &lib["_embedded"]["instances"][0]["_embedded"]["stages"];
+    assert_eq!(stages[0]["status"], "Failing");
+    for (page, shown) in [
+        ("/pipelines", "failing"),
+        ("/pipelines/lib/1/compile/1", "state completing"),
+        ("/tab/build/detail/lib/1/compile/1/unit", "state completing"),
+    ] {
+        let url = format!("{}{page}", app.endpoints.http_url);
+        let text = reqwest::get(&url).await.unwrap().text().await.unwrap();
+        assert!(text.contains(shown), "{page}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_default_timeout_of_jobs_is_set() {
+    let scene = Scene::new().await;
+    let path = "/api/admin/config/server/default_job_timeout";
+    let told = async || get(&scene, path).await.body["default_job_timeout"].clone();
+    assert_eq!(told().await, "0");
+    for (method, given, status, then) in [
+        ("POST", json!("90"), 200, "90"),
+        ("PUT", json!(60), 200, "60"),
+        ("POST", json!("-1"), 422, "60"),
+        ("POST", json!(-1), 422, "60"),
+        ("POST", json!("soon"), 422, "60"),
+        ("POST", json!(1.5), 422, "60"),
+        ("POST", json!([90]), 422, "60"),
+        ("POST", Value::Null, 422, "60"),
+        ("POST", json!("0"), 200, "0"),
+    ] {
+        let body = json!({ "default_job_timeout": given });
+        let answer = send(&scene, method, path, body).await;
+        assert_eq!(answer.status, status, "{given} {}", answer.text);
+        assert_eq!(told().await, then, "{given}");
+    }
 }
 
 #[tokio::test]

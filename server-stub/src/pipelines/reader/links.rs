@@ -248,10 +248,7 @@ impl<'p> World<'p> {
             ));
         }
         let jobs = &upstream.stages[position].jobs;
-        if jobs
-            .iter()
-            .any(|job| job.name.eq_ignore_ascii_case(&fetch.job))
-        {
+        if jobs.iter().any(|job| job.fetched_as(&fetch.job).is_some()) {
             Ok(())
         } else {
             Err(format!(

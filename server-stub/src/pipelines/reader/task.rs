@@ -320,13 +320,13 @@ fn read_fetch(
         return None;
     };
     let mut jobs = from.jobs.iter();
-    let Some(known) = jobs.find(|known| known.name.eq_ignore_ascii_case(&fetch.job)) else {
+    let Some(job) = jobs.find_map(|known| known.fetched_as(&fetch.job)) else {
         let message = format!("the stage `{}` has no job `{}`", from.name, fetch.job);
         job_place?.wrong(report, message);
         return None;
     };
     fetch.stage.clone_from(&from.name);
-    fetch.job.clone_from(&known.name);
+    fetch.job = job;
     Some(Action::Fetch(fetch))
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use journeyman_protocol::builder::Builder;
 use journeyman_protocol::job::JobResult::Passed;
 use pretty_assertions::assert_eq;
 
@@ -207,10 +208,47 @@ async fn the_servers_default_counts_for_jobs_without_a_timeout() {
     let scene = Scene::configured(&yaml, Login::Off, now, configuration).await;
     let app = scene.app();
     scene.trigger().await;
-    clock.advance(99 * MINUTE);
+    // What is set while the server runs counts more than its configuration, until it is set again.
+    timeouts::set_default_minutes(app, 0).await.unwrap();
+    clock.advance(100 * MINUTE);
     timeouts::check(app).await.unwrap();
     assert_eq!(scene.view(1).await.state(), "Building");
+    cancel_stage(app, "web", 1, "build", 1, &person("x"))
+        .await
+        .unwrap();
+    timeouts::set_default_minutes(app, 100).await.unwrap();
+    scene.trigger().await;
+    clock.advance(99 * MINUTE);
+    timeouts::check(app).await.unwrap();
+    assert_eq!(scene.view(2).await.state(), "Building");
     clock.advance(MINUTE);
     timeouts::check(app).await.unwrap();
-    assert_eq!(scene.view(1).await.state(), "Cancelled");
+    assert_eq!(scene.view(2).await.state(), "Cancelled");
+}
+
+#[tokio::test]
+async fn one_instance_of_several_can_be_fetched_from() {
+    let fetch = "      - pack: { tasks: [ { fetch: { stage: BUILD, job: MANY-runInstance-2, source: pkg } } ] }\n";
+    let (before, after) = SEVERAL.split_once("      - spread").unwrap();
+    let yaml = format!("{before}{fetch}      - spread{after}");
+    let scene = Scene::with(&yaml).await;
+    scene.trigger().await;
+    let agent = scene.agent("a", &[], &[]).await;
+    for _ in 0..2 {
+        let job = scene.take(&agent).await;
+        scene.complete(&agent, &job, Passed).await;
+    }
+    let work = assign(scene.app(), &agent).await.unwrap().unwrap();
+    let Builder::FetchArtifactBuilder(task) = &work.assignment.builders[0] else {
+        panic!("{:?}", work.assignment.builders);
+    };
+    let from = &task.job_identifier;
+    assert_eq!(
+        (from.stage_name.as_str(), from.build_name.as_str()),
+        ("build", "many-runInstance-2")
+    );
+    assert_eq!(
+        task.checksum_file_handler.checksum_file,
+        std::path::Path::new("pipelines/web/web_build_many-runInstance-2_md5.checksum")
+    );
 }

@@ -143,6 +143,34 @@ fn artifacts_come_from_what_is_waited_for() {
 }
 
 #[test]
+fn one_of_several_instances_can_be_fetched_from() {
+    let fetch =
+        |job: &str| format!("{{ fetch: {{ pipeline: up, stage: build, job: {job}, source: x }} }}");
+    for (instances, job, is_right) in [
+        ("3", "unit-runInstance-1", true),
+        ("3", "UNIT-runInstance-1", true),
+        // GoCD: neither is refused, as what is there is only known when it is fetched.
+        ("3", "unit-runInstance-9", true),
+        ("3", "unit", true),
+        ("all", "unit-runOnAll-2", true),
+        ("all", "unit-runInstance-2", false),
+        ("3", "unit-runOnAll-2", false),
+        ("3", "unit-runInstance-x", false),
+        ("3", "unit-runInstance-", false),
+        ("3", "other-runInstance-1", false),
+    ] {
+        let up = plain("up").replace("unit: {", &format!("unit: {{ run_instances: {instances},"));
+        let end = pipeline("end", "up: { pipeline: up, stage: build }", &fetch(job));
+        let problems = check(&[up.clone(), end], Some(&[]));
+        assert_eq!(
+            problems.is_empty(),
+            is_right,
+            "{instances} {job} {problems:?} {up}"
+        );
+    }
+}
+
+#[test]
 fn a_pipeline_is_defined_and_placed_once() {
     let problems = check(&[plain("a")], Some(&[plain("A")]));
     assert_eq!(
