@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     agents::Contacts,
+    artifacts,
     clock::Clock,
     configuration::{Configuration, Paths},
     console::Consoles,
@@ -43,6 +44,8 @@ pub struct App {
     pub consoles: Consoles,
     /// Held while the artifacts of a job are changed.
     pub artifact_locks: JobLocks,
+    /// For published pages.
+    pub report_tickets: artifacts::Tickets,
     pub releases: Releases,
     /// What is wrong just now.
     pub health: Health,

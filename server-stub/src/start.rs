@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     App, agents,
     app::{Endpoints, Signal},
+    artifacts::Tickets,
     clock::Clock,
     configuration::{Configuration, Paths, Port, url_host},
     console::Consoles,
@@ -91,6 +92,8 @@ pub enum StartError {
     CipherKey(#[from] KeyError),
     #[error(transparent)]
     Webhooks(#[from] webhooks::SecretError),
+    #[error(transparent)]
+    Random(#[from] users::secret::NoRandomness),
     #[error(transparent)]
     Users(#[from] users::OpenError),
     #[error(
@@ -168,6 +171,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     )?;
 
     let cipher = Arc::new(Cipher::open(&paths.cipher_key())?);
+    let report_tickets = Tickets::new()?;
     let webhook_secret = match &configuration.webhook_secret {
         Some(given) => WebhookSecret::given(given.clone()),
         None => WebhookSecret::open(&paths.webhook_secret())?,
@@ -204,6 +208,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         webhook_secret,
         users,
         artifact_locks: JobLocks::default(),
+        report_tickets,
         polls: Polls::default(),
         contacts: agents::Contacts::default(),
         queue: scheduling::Queue::default(),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
+mod published;
+
 use std::{fs, time::Instant};
 
 use journeyman_tests::{
@@ -63,20 +65,6 @@ printf 'test cart::totals_with_tax ... \\033[1;31mFAILED\\033[0m\\n'
 exit 1
 ";
 
-/// What a job publishes may be hostile: this page tries to trigger the pipeline in every way.
-const HOSTILE: &str = "\
-<h1>Coverage</h1><p id=done>trying</p><form method=post action=/go/pipelines/shop/trigger><input name=x></form><script>
-const paths = ['/go/pipelines/shop/trigger', '/go/api/pipelines/shop/schedule'];
-for (const path of paths) {
-  fetch(path, { method: 'POST', credentials: 'include', mode: 'no-cors' }).catch(() => 0);
-  fetch(path, { method: 'POST', credentials: 'include', headers: { 'X-GoCD-Confirm': 'true' } }).catch(() => 0);
-}
-try { document.forms[0].submit() } catch (e) {}
-try { top.location = '/go/agents' } catch (e) {}
-try { parent.document.title = 'taken' } catch (e) {}
-try { document.cookie } catch (e) { done.textContent = 'kept out' }
-</script>";
-
 struct Shop<'a> {
     server: Server<'a>,
     gate: String,
@@ -90,7 +78,7 @@ impl<'a> Shop<'a> {
         let repo = Repo::new(scene, "shop.repo", &SHOP.replace("{gate}", &gate));
         repo.commit("compile.sh", COMPILE);
         repo.commit("test.sh", TEST);
-        repo.commit("page.html", HOSTILE);
+        repo.commit("page.html", "<h1>Coverage</h1>");
         server.add_repo(&repo);
         server.api().wait_for_pipeline("shop");
         Self {
@@ -238,18 +226,11 @@ fn people_work_in_a_browser() {
 
     page.assert_quiet(&shop.server.http_url);
 
-    // What the job has published is a stranger's page.
     page.press_and_follow("coverage");
     page.picture("published");
-    let runs = api.last_run("shop");
     page.press_and_follow("Pipelines");
     page.wait("the dashboard", "document.querySelector('.bar')");
     page.picture("dashboard");
-    assert_eq!(
-        (runs, api.last_run("shop")),
-        (1, 1),
-        "a published page has triggered a run"
-    );
 
     // How it looks elsewhere.
     for (path, name) in [

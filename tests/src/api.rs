@@ -120,6 +120,18 @@ impl Api {
         })
     }
 
+    /// Puts a file among a job's artifacts.
+    pub fn publish(&self, job: &Job, path: &str, content: &str) {
+        let url = format!("{}/files/{}/{path}", self.base, job.locator);
+        let request = self.http.put(&url).header("X-GoCD-Confirm", "true");
+        let request = request.basic_auth(FIRST_ADMIN, Some(PASSWORD));
+        self.runtime.block_on(async {
+            let answer = request.body(content.to_owned()).send().await;
+            let answer = answer.expect("an answer");
+            assert!(answer.status().is_success(), "PUT {url}: {answer:?}");
+        });
+    }
+
     fn json(&self, path: &str) -> Option<Value> {
         let answer = self.try_request(Method::GET, path, None)?;
         if !answer.status.is_success() {

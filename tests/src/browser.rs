@@ -374,6 +374,12 @@ impl Page {
         );
     }
 
+    /// Runs a script in each page before its own.
+    pub fn before_scripts(&self, script: &str) {
+        let parameters = json!({ "source": script });
+        self.call("Page.addScriptToEvaluateOnNewDocument", parameters);
+    }
+
     pub fn without_scripts(&self) {
         self.call(
             "Emulation.setScriptExecutionDisabled",

@@ -8,11 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, StatusCode, Uri};
 use journeyman_protocol::files::SHA1;
 use sha1::{Digest as _, Sha1};
 
-use super::{listing, zip_stream};
+use super::{listing, reports, zip_stream};
 use crate::{
     App,
     answer::Refusal,
@@ -22,6 +22,7 @@ use crate::{
     jobs::{self, LocatedJob, Locator},
     listening::Peer,
     remoting::authenticate,
+    users::{Actor, Means},
 };
 
 pub(super) async fn for_agents(
@@ -31,47 +32,49 @@ pub(super) async fn for_agents(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     authenticate(&state, &peer, &headers).await?;
-    for_people(state, Extension(peer), uri, headers).await
+    answer(&state.0, &peer, &uri, &headers).await
 }
 
 pub(super) async fn for_people(
     State(app): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
+    actor: Actor,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let (mut locator, segments) = Locator::parse(below_files(&uri))?;
+    if matches!(actor.means, Means::Session { .. }) {
+        let (locator, segments) = Locator::parse(below_files(&uri))?;
+        if reports::is_page(&segments) {
+            return Ok(reports::lead(&app, &locator, &segments));
+        }
+    }
+    answer(&app, &peer, &uri, &headers).await
+}
+
+async fn answer(
+    app: &Arc<App>,
+    peer: &Peer,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let (mut locator, segments) = Locator::parse(below_files(uri))?;
     // `job.json` and `job.zip` are the root of the job's files, unless a job is called that.
     let mut form = Form::File;
-    let mut job = locate(&app, &locator).await?;
-    if job.is_none() && segments.is_empty() {
+    if segments.is_empty() && locate(app, &locator).await?.is_none() {
         let (name, asked) = Form::of(&locator.job);
         (locator.job, form) = (name.to_owned(), asked);
-        job = locate(&app, &locator).await?;
     }
-    let Some(job) = job else {
-        return Err(Refusal::text(
-            StatusCode::NOT_FOUND,
-            format!("there is no job {locator}\n"),
-        ));
-    };
-    if job.purged && !segments.is_empty() {
-        return Err(Refusal::text(
-            StatusCode::NOT_FOUND,
-            "the console and artifacts of this job were deleted: the server keeps those of so many runs, so many days \
-             or so much free space; pinned runs are kept\n",
-        ));
-    }
+    let job = of_job(app, &locator, &segments).await?;
     if console::is_console(&segments) {
-        let start = parameter(&uri, "startLineNumber")
+        let start = parameter(uri, "startLineNumber")
             .and_then(|line| line.parse().ok())
             .unwrap_or(0);
-        return console::get(&app, &job, start).await;
+        return console::get(app, &job, start).await;
     }
     let root = app.paths.artifacts(job.id);
     let path = root.join(segments.join("/"));
     if !segments.is_empty() && path.is_file() {
-        return file(&path, &uri, &headers).await;
+        return file(&path, uri, headers).await;
     }
     let folder = match segments.split_last() {
         None => Vec::new(),
@@ -86,7 +89,7 @@ pub(super) async fn for_people(
                 .collect()
         }
     };
-    let url = format!("{}/files/{locator}", app.base_url(&headers, Some(&peer)));
+    let url = format!("{}/files/{locator}", app.base_url(headers, Some(peer)));
     let has_console = app
         .consoles
         .of(job.id)
@@ -106,7 +109,7 @@ pub(super) async fn for_people(
         Form::Zip => {
             let name = folder.last().unwrap_or(&locator.job).clone();
             let path = root.join(folder.join("/"));
-            path.is_dir().then(|| zip_stream::folder(&app, path, name))
+            path.is_dir().then(|| zip_stream::folder(app, path, name))
         }
     }
     .ok_or_else(|| missing(&segments))
@@ -148,6 +151,26 @@ impl Form {
     }
 }
 
+/// The job whose file is asked for.
+pub(super) async fn of_job(
+    app: &App,
+    locator: &Locator,
+    segments: &[String],
+) -> Result<LocatedJob, Refusal> {
+    let missing = |text: String| Refusal::text(StatusCode::NOT_FOUND, text);
+    let Some(job) = locate(app, locator).await? else {
+        return Err(missing(format!("there is no job {locator}\n")));
+    };
+    if job.purged && !segments.is_empty() {
+        return Err(missing(
+            "the console and artifacts of this job were deleted: the server keeps those of so many runs, so many days \
+             or so much free space; pinned runs are kept\n"
+                .to_owned(),
+        ));
+    }
+    Ok(job)
+}
+
 async fn locate(app: &App, locator: &Locator) -> Result<Option<LocatedJob>, Refusal> {
     let mut connection = app
         .database
@@ -158,14 +181,14 @@ async fn locate(app: &App, locator: &Locator) -> Result<Option<LocatedJob>, Refu
     Ok(jobs::locate(&mut connection, locator, None).await?)
 }
 
-fn missing(segments: &[String]) -> Refusal {
+pub(super) fn missing(segments: &[String]) -> Refusal {
     Refusal::text(
         StatusCode::NOT_FOUND,
         format!("there is no artifact /{}\n", segments.join("/")),
     )
 }
 
-async fn file(path: &Path, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn file(path: &Path, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refusal> {
     let failed = |error: io::Error| Refusal::internal("read an artifact", &error);
     if let Some(known) = parameter(uri, SHA1) {
         let path = path.to_path_buf();
@@ -177,20 +200,9 @@ async fn file(path: &Path, uri: &Uri, headers: &HeaderMap) -> Result<Response, R
             return Ok(StatusCode::NOT_MODIFIED.into_response());
         }
     }
-    let mut response = download::send(path, content_type(path), headers)
+    download::send(path, content_type(path), headers)
         .await
-        .map_err(failed)?;
-    let answer = response.headers_mut();
-    // A build's report is a stranger's page: it runs apart from the server's own.
-    answer.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("sandbox allow-scripts allow-popups"),
-    );
-    answer.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    Ok(response)
+        .map_err(failed)
 }
 
 fn sha1(path: &Path) -> io::Result<String> {

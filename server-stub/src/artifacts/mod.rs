@@ -6,6 +6,7 @@
 mod download_routes;
 mod listing;
 mod receive;
+mod reports;
 mod store;
 mod unpack;
 mod upload_routes;
@@ -13,14 +14,22 @@ mod zip_stream;
 
 use std::sync::Arc;
 
+use axum::middleware::{from_fn, map_response};
+use axum::response::Response;
 use axum::{Router, extract::DefaultBodyLimit, routing::get};
+use http::{HeaderValue, header};
 
+pub use reports::Tickets;
 pub use store::{StoredArtifact, stored};
 
 use crate::{App, body_limit::hear_out};
 
-/// Routes under `/go`: for agents below `/remoting/files`, for people below `/files`. Bodies are
-/// limited by free space, not by a number.
+/// What a page that a job has published may do: run, but as a site of its own, which sends no
+/// cookie of ours and reads no page of ours.
+const POLICY: &str = "sandbox allow-scripts allow-popups allow-downloads";
+
+/// Routes under `/go`: for agents below `/remoting/files`, for people below `/files`, for published
+/// pages and what belongs to them below `/reports`. Bodies are limited by free space, not by a number.
 pub fn router() -> Router<Arc<App>> {
     let agents = get(download_routes::for_agents)
         .post(upload_routes::post_by_agent)
@@ -31,6 +40,17 @@ pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/remoting/files/{*path}", agents)
         .route("/files/{*path}", people)
+        .route("/reports/{ticket}/{*path}", get(reports::show))
         .layer(DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn(hear_out))
+        .layer(from_fn(hear_out))
+        .layer(map_response(apart))
+}
+
+async fn apart(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let policy = HeaderValue::from_static(POLICY);
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
 }

@@ -64,7 +64,7 @@ pub(crate) fn is_from_artifact(headers: &HeaderMap) -> bool {
         .get(header::REFERER)
         .and_then(|value| value.to_str().ok());
     let path = referer.and_then(|url| url.split_once("://")?.1.split_once('/'));
-    path.is_some_and(|(_, path)| path.starts_with("go/files/"))
+    path.is_some_and(|(_, path)| path.starts_with("go/files/") || path.starts_with("go/reports/"))
 }
 
 #[cfg(test)]

@@ -52,8 +52,9 @@ const OPEN: [&str; 11] = [
     "/go/auth/security_check",
 ];
 
-/// The same for all that begins so; webhooks have a secret of their own.
-const OPEN_BELOW: [&str; 2] = ["/go/assets/", "/go/api/webhooks/"];
+/// The same for all that begins so; webhooks have a secret of their own, and the address of a report
+/// holds a ticket.
+const OPEN_BELOW: [&str; 3] = ["/go/assets/", "/go/api/webhooks/", "/go/reports/"];
 
 /// For those who administer the server, reading too.
 const FOR_ADMINS: [&str; 5] = [
@@ -192,6 +193,7 @@ mod tests {
             ("POST", "/go/auth/security_check", Nothing),
             ("POST", "/go/auth/logout", Account),
             ("POST", "/go/access_tokens/{id}/revoke", Account),
+            ("GET", "/go/reports/{ticket}/{*path}", Nothing),
             ("GET", "/go/health", Everywhere(View)),
             ("GET", "/go/admin/config_repos", Everywhere(Admin)),
             ("GET", "/go/agents/{uuid}/job_run_history", Everywhere(View)),

@@ -46,7 +46,7 @@ pub(super) fn derived(secret: &str, purpose: &str) -> String {
 }
 
 /// Compares in a time that does not tell where two texts differ.
-pub(super) fn same(left: &str, right: &str) -> bool {
+pub(crate) fn same(left: &str, right: &str) -> bool {
     left.len() == right.len() && openssl::memcmp::eq(left.as_bytes(), right.as_bytes())
 }
 

@@ -14,6 +14,8 @@ use crate::{
     scheduling::tests::{Scene, serve},
 };
 
+mod published;
+
 const PASSWORD: &str = "of the first admin";
 const YAML: &str = "format_version: 11
 pipelines:
