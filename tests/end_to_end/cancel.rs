@@ -1,6 +1,9 @@
 //! A cancelled job leaves no process, whatever its tasks forked.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use journeyman_tests::{
     api::Job, chain::Chain, console::texts, patience::wait_until, processes::Role, repo::Repo,
@@ -125,6 +128,70 @@ wait:
     let console = server.api().console(&job);
     for wanted in [" asked", " down", "[go] On Cancel Task completed"] {
         assert!(console.contains(wanted), "no {wanted:?} in {console}");
+    }
+}
+
+#[test]
+fn a_job_that_hangs_is_cancelled_after_its_timeout_and_one_that_talks_is_not() {
+    let scene = Scene::new("hung");
+    let server = Server::start(&scene);
+    let chain = Chain::install(&scene, "agent", &server.http_url)
+        .with_key("")
+        .started();
+    let talker = Chain::install(&scene, "talker", &server.http_url)
+        .with_key("")
+        .started();
+    let pid = scene.path().join("pid");
+    let done = scene.path().join("done");
+    let repo = Repo::with_pipeline(
+        &scene,
+        "hung",
+        &format!(
+            "\
+hang:
+  timeout: 1
+  tasks:
+    - exec: {{ command: sh, arguments: [-c, 'echo $$ > {}; echo last words; exec sleep 1000'] }}
+    - exec: {{ command: echo, arguments: [never], run_if: any }}
+talk:
+  timeout: 1
+  tasks:
+    - exec: {{ command: sh, arguments: [-c, 'while [ ! -e {} ]; do echo busy; sleep 1; done'] }}
+",
+            pid.display(),
+            done.display()
+        ),
+    );
+    server.add_repo(&repo);
+    let run = server.api().trigger("hung");
+    let job = Job::new("hung", run, "hang");
+    let talks = Job::new("hung", run, "talk");
+    server.api().wait_for_output(&job, "last words");
+    server.api().wait_for_output(&talks, "busy");
+    let begun = Instant::now();
+    wait_until("most of a minute has gone by", || {
+        begun.elapsed() > Duration::from_secs(50)
+    });
+    // The server looks every half a minute.
+    let state = server.api().wait_for_result(&job);
+    assert_eq!(state.result, "Cancelled");
+    let read = || -> i32 { fs::read_to_string(&pid).unwrap().trim().parse().unwrap() };
+    wait_until("the process that hung has ended", || {
+        !journeyman_tests::processes::alive(read())
+    });
+    let console = server.api().console(&job);
+    assert!(!console.contains("never"), "{console}");
+    let other = server.api().job(&talks).unwrap();
+    assert_eq!((&*other.state, &*other.result), ("Building", "Unknown"));
+
+    fs::write(&done, "").unwrap();
+    assert_eq!(server.api().wait_for_result(&talks).result, "Passed");
+    let stage = job.locator.rsplit_once('/').unwrap().0;
+    let stage = server.api().text(&format!("/api/stages/{stage}"));
+    assert!(stage.contains("\"cancelled_by\": \"GoCD\""), "{stage}");
+    for chain in [&chain, &talker] {
+        let uuid = chain.uuid();
+        server.api().wait_for_agent(&uuid, "Enabled", "Idle");
     }
 }
 

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use journeyman_protocol::{
     agent::{AgentIdentifier, AgentRuntimeInfo, RuntimeStatus},
+    job::{JobResult, JobState},
     secret::Secret,
 };
 use pretty_assertions::assert_eq;
@@ -14,7 +15,7 @@ use crate::{
     App,
     clock::ManualClock,
     configuration::{Configuration, Paths, Port},
-    scheduling::tests::Scene,
+    scheduling::{self, SchedulingError, tests::Scene},
     start::{Running, Start, start},
 };
 
@@ -126,6 +127,57 @@ async fn after_a_start_everybody_is_missing_and_has_five_minutes_again() {
     sweep(app).await.unwrap();
     assert_eq!(shown(app, "agent").await, Some(ShownStatus::LostContact));
     running.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_falls_silent_loses_its_job_and_is_not_heard_about_it_any_more() {
+    let clock = Arc::new(ManualClock::new(Timestamp::now()));
+    let yaml = "format_version: 11
+pipelines:
+  web:
+    group: apps
+    materials: { src: { type: configrepo } }
+    stages: [ { build: { tasks: [ { script: make } ] } } ]
+";
+    let scene = Scene::started(yaml, crate::users::Login::Off, clock.clone()).await;
+    let app = scene.app();
+    scene.trigger().await;
+    let silent = scene.agent("silent", &[], &[]).await;
+    let lost = scene.take(&silent).await;
+    let other = scene.agent("other", &[], &[]).await;
+    let alive = ping("other");
+    for _ in 0..4 {
+        clock.advance(MINUTE);
+        heard(app, &alive).await.unwrap();
+        sweep(app).await.unwrap();
+    }
+    assert_eq!(scene.job_state(lost.build_id).await.0, JobState::Assigned);
+    clock.advance(MINUTE);
+    heard(app, &alive).await.unwrap();
+    sweep(app).await.unwrap();
+    assert_eq!(
+        scene.job_state(lost.build_id).await.0,
+        JobState::Rescheduled
+    );
+    assert!(scheduling::is_ignored(app, &lost).await.unwrap());
+
+    // While the other has it, and when it is through.
+    let again = scene.take(&other).await;
+    scene.complete(&silent, &lost, JobResult::Failed).await;
+    let state = scene.job_state(again.build_id).await;
+    assert_eq!(state, (JobState::Assigned, JobResult::Unknown));
+    scene.complete(&other, &again, JobResult::Passed).await;
+    scene.complete(&silent, &lost, JobResult::Failed).await;
+    let state = scene.job_state(again.build_id).await;
+    assert_eq!(state, (JobState::Completed, JobResult::Passed));
+    assert_eq!(scene.view(1).await.state(), "Passed");
+    // Nor about the other's job, which it never had.
+    let stranger = scheduling::report_completed(app, "silent", &again, JobResult::Failed).await;
+    assert!(
+        matches!(stranger, Err(SchedulingError::NotAssigned { .. })),
+        "{stranger:?}"
+    );
+    assert_eq!(scene.view(1).await.state(), "Passed");
 }
 
 #[tokio::test]

@@ -5,10 +5,13 @@
 //! go past the end (`FRI-MON`).
 
 use jiff::civil::{Date, DateTime, Time, Weekday};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 const FIRST_YEAR: i16 = 1970;
 const LAST_YEAR: i16 = 2199;
+
+/// No change of a clock leaves out more.
+const LONGEST_GAP: SignedDuration = SignedDuration::from_hours(3);
 
 const MONTHS: [&str; 12] = [
     "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
@@ -143,6 +146,12 @@ impl Schedule {
     #[must_use]
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let mut civil = after.to_zoned(zone.clone()).datetime();
+        // A time that a change has just left out is still to come, although the clock on the wall is
+        // past it.
+        let before = after - LONGEST_GAP;
+        if zone.to_offset(before) < zone.to_offset(after) {
+            civil = before.to_zoned(zone.clone()).datetime();
+        }
         loop {
             civil = self.next_civil(civil)?;
             let found = civil.to_zoned(zone.clone()).ok()?.timestamp();
