@@ -16,7 +16,7 @@ use crate::answer::Refusal;
 ///
 /// The last argument of a handler.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Body(Map<String, Value>);
+pub(crate) struct Body(Map<String, Value>);
 
 impl FromRequest<Arc<App>> for Body {
     type Rejection = Refusal;
@@ -120,7 +120,7 @@ impl Body {
         Self(fields)
     }
 
-    pub(super) fn fields(&self) -> &Map<String, Value> {
+    pub(crate) fn fields(&self) -> &Map<String, Value> {
         &self.0
     }
 
@@ -133,7 +133,7 @@ impl Body {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
         self.typed(name, "text", Value::as_str)
     }
 

@@ -50,7 +50,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 
-pub(crate) use body::confirmed;
+pub(crate) use body::{Body, confirmed};
 pub use runs::{ArtifactSummary, JobSummary, PipelineSummary, RunSummary, StateChange};
 
 pub use unknown::nothing_there;

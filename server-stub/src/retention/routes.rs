@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    body::Bytes,
     extract::{Path, State},
     routing::{get, post},
 };
@@ -12,7 +11,8 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::{PinError, pins};
-use crate::{App, answer::Refusal, api::confirmed, database::DatabaseError, users::Actor};
+use crate::api::{Body, confirmed};
+use crate::{App, answer::Refusal, database::DatabaseError, users::Actor};
 
 /// The longest reason, in characters.
 const LONGEST_REASON: usize = 1000;
@@ -38,43 +38,21 @@ async fn pin(
     State(app): State<Arc<App>>,
     actor: Actor,
     Path((pipeline, counter)): Path<(String, i64)>,
-    headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Json<Value>, Refusal> {
-    let reason = if body.is_empty() {
-        confirmed(&headers)?;
-        String::new()
-    } else {
-        reason(&headers, &body)?
-    };
-    pins::pin(&app, &pipeline, counter, &actor.name, &reason).await?;
+    let refuse = |text: String| Refusal::message(StatusCode::UNPROCESSABLE_ENTITY, text);
+    if let Some(unknown) = body.fields().keys().find(|name| *name != "reason") {
+        return Err(refuse(format!("There is no field '{unknown}'.")));
+    }
+    let reason = body.text("reason")?.unwrap_or_default();
+    if reason.chars().count() > LONGEST_REASON {
+        let text = format!("'reason' must be a text of at most {LONGEST_REASON} characters.");
+        return Err(refuse(text));
+    }
+    pins::pin(&app, &pipeline, counter, &actor.name, reason).await?;
     Ok(Json(
         json!({ "message": format!("{pipeline}/{counter} is pinned.") }),
     ))
-}
-
-fn reason(headers: &HeaderMap, body: &Bytes) -> Result<String, Refusal> {
-    // No form of a foreign page can have this type.
-    let json = headers
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    let body: Option<Value> = serde_json::from_slice(body).ok().filter(|_| json);
-    let refuse = |text: &str| Refusal::message(StatusCode::UNPROCESSABLE_ENTITY, text);
-    let Some(Value::Object(fields)) = body else {
-        return Err(refuse(
-            "The body must be a JSON object: {\"reason\": TEXT}.",
-        ));
-    };
-    if let Some(unknown) = fields.keys().find(|name| *name != "reason") {
-        return Err(refuse(&format!("There is no field '{unknown}'.")));
-    }
-    match fields.get("reason") {
-        None | Some(Value::Null) => Ok(String::new()),
-        Some(Value::String(text)) if text.chars().count() <= LONGEST_REASON => Ok(text.clone()),
-        Some(_) => Err(refuse(&format!(
-            "'reason' must be a text of at most {LONGEST_REASON} characters."
-        ))),
-    }
 }
 
 async fn unpin(

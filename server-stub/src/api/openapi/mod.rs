@@ -5,6 +5,8 @@
 //! server: its routes, and what its handlers really answer.
 
 mod answers;
+#[cfg(test)]
+mod bodies;
 mod calls;
 mod own;
 mod runs;
