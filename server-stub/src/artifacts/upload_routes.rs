@@ -19,12 +19,13 @@ use journeyman_protocol::files::{BUILD_ID, CONFIRM, X_GOCD_CONFIRM};
 
 use super::{
     receive::{self, Received},
-    store::{self, CHECKSUMS, Placing, StoredArtifact},
+    store::{CHECKSUMS, PlaceError, Placing, StoredArtifact, remember},
     unpack::{self, UnpackError, Unpacked},
 };
 use crate::hex::hex;
 use crate::{
     App,
+    agents::Agent,
     answer::Refusal,
     console,
     database::DatabaseError,
@@ -35,30 +36,49 @@ use crate::{
 };
 
 pub(super) async fn post_by_agent(
-    state: State<Arc<App>>,
+    State(app): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
-    uri: OriginalUri,
+    OriginalUri(uri): OriginalUri,
     request: Request,
 ) -> Result<Response, Refusal> {
-    authenticate(&state, &peer, request.headers()).await?;
-    post(state, uri, request).await
+    let agent = authenticate(&app, &peer, request.headers()).await?;
+    store(&app, &uri, request, Some(&agent)).await
 }
 
 pub(super) async fn put_by_agent(
-    state: State<Arc<App>>,
+    State(app): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
-    uri: OriginalUri,
+    OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    authenticate(&state, &peer, &headers).await?;
-    put(state, uri, headers, body).await
+    let agent = authenticate(&app, &peer, &headers).await?;
+    append_to(&app, &uri, &headers, body, Some(&agent)).await
 }
 
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     OriginalUri(uri): OriginalUri,
     request: Request,
+) -> Result<Response, Refusal> {
+    store(&app, &uri, request, None).await
+}
+
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    append_to(&app, &uri, &headers, body, None).await
+}
+
+/// Stores an upload; an agent's only among what belongs to its job.
+async fn store(
+    app: &Arc<App>,
+    uri: &Uri,
+    request: Request,
+    by: Option<&Agent>,
 ) -> Result<Response, Refusal> {
     let confirmed = [X_GOCD_CONFIRM, CONFIRM].iter().any(|name| {
         request
@@ -72,8 +92,8 @@ pub(super) async fn post(
             format!("an upload needs the header {X_GOCD_CONFIRM}: true\n"),
         ));
     }
-    let budget = space::admit(&app, request.headers())?;
-    let (job, segments) = target(&app, &uri).await?;
+    let budget = space::admit(app, request.headers())?;
+    let (job, segments) = target(app, uri, by).await?;
     if !segments.is_empty()
         && app
             .paths
@@ -81,9 +101,9 @@ pub(super) async fn post(
             .join(segments.join("/"))
             .is_file()
     {
-        return Err(store::PlaceError::Exists(segments.join("/")).into());
+        return Err(PlaceError::Exists(segments.join("/")).into());
     }
-    let multipart = Multipart::from_request(request, &app)
+    let multipart = Multipart::from_request(request, app)
         .await
         .map_err(|error| {
             Refusal::text(
@@ -91,7 +111,7 @@ pub(super) async fn post(
                 format!("an upload is multipart/form-data: {error}\n"),
             )
         })?;
-    let received = receive::parts(&app, multipart, budget).await?;
+    let received = receive::parts(app, multipart, budget).await?;
     if received.zip.is_none() && received.file.is_none() {
         return Err(Refusal::text(
             StatusCode::BAD_REQUEST,
@@ -101,7 +121,7 @@ pub(super) async fn post(
     let shown = segments.join("/");
     // A task of its own: a client that goes away does not leave half of it in place.
     let task = app.tasks.spawn({
-        let app = Arc::clone(&app);
+        let app = Arc::clone(app);
         async move { take_in(&app, job.id, segments, received, budget).await }
     });
     let count = task
@@ -111,23 +131,25 @@ pub(super) async fn post(
     Ok((StatusCode::CREATED, created).into_response())
 }
 
-pub(super) async fn put(
-    State(app): State<Arc<App>>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+/// Appends to a file of a job; an agent only to one of its job.
+async fn append_to(
+    app: &Arc<App>,
+    uri: &Uri,
+    headers: &HeaderMap,
     body: Body,
+    by: Option<&Agent>,
 ) -> Result<Response, Refusal> {
-    let (job, segments) = target(&app, &uri).await?;
+    let (job, segments) = target(app, uri, by).await?;
     if console::is_console(&segments) {
-        return console::put(&app, &job, &headers, body).await;
+        return console::put(app, &job, headers, body).await;
     }
-    let budget = space::admit(&app, &headers)?;
+    let budget = space::admit(app, headers)?;
     let body = body.into_data_stream().map(|chunk| {
         chunk.map_err(|_| Refusal::text(StatusCode::BAD_REQUEST, "the body broke off\n"))
     });
-    let (received, _) = receive::stream(&app, body, budget, budget).await?;
+    let (received, _) = receive::stream(app, body, budget, budget).await?;
     let task = app.tasks.spawn({
-        let app = Arc::clone(&app);
+        let app = Arc::clone(app);
         async move {
             let _turn = app.artifact_locks.lock(job.id).await;
             let root = app.paths.artifacts(job.id);
@@ -143,7 +165,7 @@ pub(super) async fn put(
             })
             .await?;
             let (size, sha256) = stored;
-            store::remember(&app, job.id, &[artifact(path, size, sha256)]).await?;
+            remember(&app, job.id, &[artifact(path, size, sha256)]).await?;
             Ok::<(), Refusal>(())
         }
     });
@@ -152,8 +174,13 @@ pub(super) async fn put(
     Ok(StatusCode::OK.into_response())
 }
 
-/// The job and the path in it that a URL names.
-async fn target(app: &App, uri: &Uri) -> Result<(LocatedJob, Vec<String>), Refusal> {
+/// The job and the path in it that a URL names. An agent is refused at a job that was never its own,
+/// or is no longer at this path: of one that was rescheduled another agent may have the place.
+async fn target(
+    app: &App,
+    uri: &Uri,
+    by: Option<&Agent>,
+) -> Result<(LocatedJob, Vec<String>), Refusal> {
     let (locator, segments) = Locator::parse(super::download_routes::below_files(uri))?;
     let build_id = super::download_routes::parameter(uri, BUILD_ID).and_then(|id| id.parse().ok());
     let mut connection = app
@@ -162,13 +189,22 @@ async fn target(app: &App, uri: &Uri) -> Result<(LocatedJob, Vec<String>), Refus
         .acquire()
         .await
         .map_err(DatabaseError::from)?;
-    match jobs::locate(&mut connection, &locator, build_id).await? {
-        Some(job) => Ok((job, segments)),
-        None => Err(Refusal::text(
+    let Some(job) = jobs::locate(&mut connection, &locator, build_id).await? else {
+        return Err(Refusal::text(
             StatusCode::NOT_FOUND,
             format!("there is no job {locator}\n"),
-        )),
+        ));
+    };
+    if let Some(agent) = by
+        && job.agent_uuid.as_ref() != Some(&agent.uuid)
+    {
+        tracing::warn!(agent = agent.uuid, job = %locator, "refused what an agent writes to another's job");
+        return Err(Refusal::text(
+            StatusCode::FORBIDDEN,
+            format!("the job {locator} is not this agent's, which writes to its own job only\n"),
+        ));
     }
+    Ok((job, segments))
 }
 
 /// Puts what was received into place; answers how many files that were.
@@ -210,7 +246,7 @@ async fn take_in(
         Ok(artifacts)
     })
     .await?;
-    store::remember(app, build_id, &artifacts).await?;
+    remember(app, build_id, &artifacts).await?;
     Ok(artifacts.len())
 }
 

@@ -27,6 +27,8 @@ pub struct LocatedJob {
     pub result: String,
     /// Whether its console and artifacts were deleted.
     pub purged: bool,
+    /// The agent that has it or had it.
+    pub agent_uuid: Option<String>,
 }
 
 /// A path that cannot be that of a job's file.
@@ -75,7 +77,7 @@ pub async fn locate(
     };
     let Some(stage) = stage else { return Ok(None) };
     Ok(sqlx::query_as(
-        "SELECT COALESCE(original_job_id, id) AS id, state, result, \
+        "SELECT COALESCE(original_job_id, id) AS id, state, result, agent_uuid, \
          EXISTS (SELECT 1 FROM jobs original JOIN stages ON stages.id = original.stage_id \
           WHERE original.id = COALESCE(jobs.original_job_id, jobs.id) AND stages.artifacts_deleted IN (1, 2)) AS purged \
          FROM jobs WHERE stage_id = $1 AND lower(name) = lower($2) \

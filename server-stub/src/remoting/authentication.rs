@@ -11,7 +11,7 @@ use crate::{
     listening::Peer,
 };
 
-/// The uuid of the agent that sends this request.
+/// The agent that sends this request.
 ///
 /// GoCD's filter: both headers there, the uuid registered (a disabled agent passes), the token that
 /// of the uuid. Ours besides: a client certificate, if there is one, is that agent's too.
@@ -19,9 +19,9 @@ use crate::{
 /// # Errors
 ///
 /// 403 with an empty body.
-pub async fn authenticate(app: &App, peer: &Peer, headers: &HeaderMap) -> Result<String, Refusal> {
+pub async fn authenticate(app: &App, peer: &Peer, headers: &HeaderMap) -> Result<Agent, Refusal> {
     match identify(app, peer, headers).await? {
-        Some(agent) if agent.config_state != ConfigState::Pending => Ok(agent.uuid),
+        Some(agent) if agent.config_state != ConfigState::Pending => Ok(agent),
         _ => Err(refuse(peer, headers, "the agent is not registered")),
     }
 }

@@ -223,7 +223,9 @@ impl Call {
         self,
         runtime_info: impl Fn(&T) -> &AgentRuntimeInfo,
     ) -> Result<(T, String), Refusal> {
-        let uuid = authenticate(&self.app, &self.peer, &self.headers).await?;
+        let uuid = authenticate(&self.app, &self.peer, &self.headers)
+            .await?
+            .uuid;
         let content_type = self
             .headers
             .get(header::CONTENT_TYPE)

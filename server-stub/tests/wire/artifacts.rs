@@ -360,3 +360,27 @@ async fn a_large_upload_that_is_refused_hears_why() {
     let stranger = server.post(&url).header("X-GoCD-Confirm", "true");
     assert_eq!(answer(stranger.multipart(large())).await.status, 403);
 }
+
+#[tokio::test]
+async fn an_agent_writes_to_its_own_job_only() {
+    let server = Server::start().await;
+    let (agent, job) = building(&server).await;
+    let other = Agent::registered(&server).await;
+    let form = || zip_part(zip(&[("a.txt", "hello")]));
+    let id = &job["buildId"];
+    for query in ["attempt=1".to_owned(), format!("attempt=1&buildId={id}")] {
+        let request = other.signed(server.post(&format!("{JOB}/pkg?{query}")));
+        let request = request.header("X-GoCD-Confirm", "true");
+        let refused = answer(request.multipart(form())).await;
+        assert_eq!(refused.status, 403, "{refused:?}");
+        assert!(refused.text.contains("not this agent's"), "{refused:?}");
+        for file in ["a.txt", "cruise-output/console.log"] {
+            let url = server.url(&format!("{JOB}/{file}?{query}"));
+            let put = other.signed(server.client.put(url)).body("mine");
+            let refused = answer(put).await;
+            assert_eq!(refused.status, 403, "{file}: {refused:?}");
+        }
+    }
+    assert_eq!(upload(&agent, "", form()).await.status, 201);
+    assert_eq!(download(&other, "/a.txt").await, (200, b"hello".to_vec()));
+}
