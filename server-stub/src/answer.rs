@@ -71,7 +71,14 @@ impl IntoResponse for Refusal {
 
 impl From<DatabaseError> for Refusal {
     fn from(error: DatabaseError) -> Self {
-        Self::internal("use the database", &error)
+        let refusal = Self::internal("use the database", &error);
+        if error.is_full() {
+            return Self::error(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "the server's disk is full: nothing was changed. Free some space in its data folder",
+            );
+        }
+        refusal
     }
 }
 

@@ -25,6 +25,12 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
+    /// Whether there is no space left on the disk of the database.
+    pub fn is_full(&self) -> bool {
+        // SQLite's own words, which stay when several writes were undone together.
+        matches!(self, Self::Statement(error) if error.to_string().contains("disk is full"))
+    }
+
     /// What was stored is not what this version stores.
     pub fn content(what: impl Into<String>, cause: impl ToString) -> Self {
         Self::Content {

@@ -27,7 +27,12 @@ fn put(agent: &Agent<'_>, job: &Value, text: &str) -> RequestBuilder {
 }
 
 /// Status and the length the server says it has.
-async fn put_at(agent: &Agent<'_>, job: &Value, offset: &str, text: &str) -> (u16, Option<u64>) {
+pub(crate) async fn put_at(
+    agent: &Agent<'_>,
+    job: &Value,
+    offset: &str,
+    text: &str,
+) -> (u16, Option<u64>) {
     let request = put(agent, job, text).header(OFFSET, offset);
     let response = request.send().await.unwrap();
     let length = response.headers().get(LENGTH);
@@ -35,7 +40,7 @@ async fn put_at(agent: &Agent<'_>, job: &Value, offset: &str, text: &str) -> (u1
     (response.status().as_u16(), length)
 }
 
-async fn console(server: &Server, query: &str) -> String {
+pub(crate) async fn console(server: &Server, query: &str) -> String {
     let path = format!("/files/web/1/build/1/unit/cruise-output/console.log{query}");
     let answer = answer(server.get(&path)).await;
     assert_eq!(answer.status, 200, "{answer:?}");

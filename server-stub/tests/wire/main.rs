@@ -5,6 +5,7 @@
 mod agent;
 mod artifacts;
 mod console;
+mod full_disk;
 mod pipeline;
 mod registration;
 mod remoting;

@@ -43,7 +43,11 @@ pub(crate) struct Answer {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    /// The same with a folder that is there.
+    pub(crate) async fn start_in(folder: tempfile::TempDir) -> Self {
         let mut child = spawn(folder.path(), "0", "0");
         let (http_url, https_url) = endpoints(folder.path(), &mut child).await;
         Self {
