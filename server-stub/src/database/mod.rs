@@ -1,19 +1,27 @@
 //! The database: one SQLite file, one writer at a time, any number of readers.
 
+mod writer;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use sqlx::{
-    Sqlite, SqliteConnection, SqlitePool, Transaction,
+    ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+
+pub use writer::Write;
+use writer::Writer;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long a statement waits for another process (a backup, a curious admin) that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that read, each with a thread and a cache of its own.
+const READERS: u32 = 4;
 
 /// A statement failed.
 #[derive(Debug, thiserror::Error)]
@@ -58,15 +66,12 @@ pub enum OpenError {
 }
 
 /// Handles to the database. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Database {
     readers: SqlitePool,
     /// One connection: writers queue here in order, instead of polling SQLite's lock.
-    writer: SqlitePool,
+    writer: Writer,
 }
-
-/// A transaction that may write.
-pub type Write = Transaction<'static, Sqlite>;
 
 impl Database {
     /// Opens the database, creates it when missing, and brings it to the current schema.
@@ -84,20 +89,20 @@ impl Database {
             path: path.to_path_buf(),
             source,
         };
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options.clone())
-            .await
-            .map_err(connect)?;
+        let mut first = options.connect().await.map_err(connect)?;
         MIGRATIONS
-            .run(&writer)
+            .run(&mut first)
             .await
             .map_err(|source| OpenError::Migrate {
                 path: path.to_path_buf(),
                 source,
             })?;
+        first.close().await.map_err(connect)?;
+        let writer = Writer::open(&options).await.map_err(connect)?;
         let readers = SqlitePoolOptions::new()
-            .max_connections(8)
+            .max_connections(READERS)
+            // A file does not go away between two statements, as a server may.
+            .test_before_acquire(false)
             .connect_with(options)
             .await
             .map_err(connect)?;
@@ -112,7 +117,7 @@ impl Database {
     /// Begins a transaction that may write. It holds the write lock from the start, so that what it
     /// reads is still true when it commits. Keep it short; dropped without `commit` it is undone.
     pub async fn write(&self) -> Result<Write, DatabaseError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        Ok(self.writer.write().await?)
     }
 
     /// Closes every connection, so that the file stands alone (no `-wal` beside it).
