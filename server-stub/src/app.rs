@@ -63,8 +63,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Where the server can be reached.
     pub endpoints: Endpoints,
-    /// Raised whenever a job may have become assignable: a job was scheduled or rescheduled, an
-    /// agent was enabled or its resources changed. Waiting `get_work` calls look again.
+    /// Raised whenever other jobs may wait for agents than before. Of the `get_work` calls that wait,
+    /// as many look as can get one.
     pub work_changed: Signal,
     /// Raised whenever the state of a job, a stage or an agent changed. Live pages look again.
     pub state_changed: Signal,

@@ -36,7 +36,7 @@ use crate::{
     },
     registration::Keys,
     releases::{self, Releases},
-    remoting::Polls,
+    remoting::{self, Polls},
     retention, router,
     scheduling::{self, production, production::Production, timer},
     trust::{self, Trust, TrustError},
@@ -242,6 +242,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     }
     scheduling::resume(&app).await?;
     app.tasks.spawn(agents::watch(Arc::clone(&app)));
+    app.tasks.spawn(remoting::wake(Arc::clone(&app)));
     app.tasks.spawn(pipelines::watch::watch(Arc::clone(&app)));
     app.tasks.spawn(materials::watch(Arc::clone(&app)));
     app.tasks.spawn(production::watch(Arc::clone(&app)));

@@ -108,7 +108,7 @@ pub async fn change(app: &App, uuids: &[&str], change: &Change) -> Result<(), Ad
         store(&mut write, &changed).await?;
     }
     write.commit().await.map_err(DatabaseError::from)?;
-    app.work_changed.raise();
+    app.polls.wake_all();
     app.state_changed.raise();
     Ok(())
 }

@@ -55,27 +55,27 @@ impl Contacts {
 }
 
 /// Takes over what an agent says about itself in a ping or report, if its cookie is the one it was
-/// given last, and answers what to tell it.
+/// given last, and answers what to tell it. `agent` is what the database has just said of it.
 ///
 /// # Errors
 ///
 /// See [`ContactError`]; nothing has changed then.
-pub async fn heard(app: &App, info: &AgentRuntimeInfo) -> Result<AgentInstruction, ContactError> {
+pub async fn heard(
+    app: &App,
+    agent: Agent,
+    info: &AgentRuntimeInfo,
+) -> Result<AgentInstruction, ContactError> {
     let now = app.now_ms();
     let uuid = &info.identifier.uuid;
+    let (agent, after) = accept(Some(agent), info, now)?;
     // A thousand idle agents that say the same every few seconds write nothing.
-    {
-        let connection = app.database.readers().acquire().await;
-        let mut connection = connection.map_err(DatabaseError::from)?;
-        let (agent, after) = accept(find(&mut connection, uuid).await?, info, now)?;
-        if after == Doing::of(&agent) && says_the_same(&agent, info) {
-            let contact = Contact {
-                at: now,
-                usable_space: info.usable_space,
-            };
-            app.contacts.lock().insert(uuid.clone(), contact);
-            return Ok(after.instruction());
-        }
+    if after == Doing::of(&agent) && says_the_same(&agent, info) {
+        let contact = Contact {
+            at: now,
+            usable_space: info.usable_space,
+        };
+        app.contacts.lock().insert(uuid.clone(), contact);
+        return Ok(after.instruction());
     }
     let mut write = app.database.write().await?;
     let (agent, after) = accept(find(&mut write, uuid).await?, info, now)?;

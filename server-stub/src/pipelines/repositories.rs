@@ -198,6 +198,8 @@ pub async fn remove(app: &App, id: &str) -> Result<(), RepositoryError> {
 fn changed(app: &App) {
     app.materials.configuration_changed();
     production::configuration_changed(app);
+    // Files put agents into environments.
+    app.polls.wake_all();
     app.state_changed.raise();
 }
 

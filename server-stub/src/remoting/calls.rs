@@ -1,10 +1,6 @@
 //! The handlers of the seven calls.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -25,12 +21,11 @@ use journeyman_protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::authenticate;
+use super::{authenticate, waiting::Polls};
 use crate::{
     App,
-    agents::{self, ConfigState, ContactError},
+    agents::{self, Agent, ConfigState, ContactError},
     answer::{Chain, Refusal},
     database::DatabaseError,
     listening::Peer,
@@ -42,11 +37,11 @@ const LARGEST_BODY: usize = 1024 * 1024;
 
 pub(super) async fn get_cookie(call: Call) -> Result<Response, Refusal> {
     let app = call.app.clone();
-    let (request, uuid) = call
+    let (request, agent) = call
         .read::<GetCookieRequest>(|request| &request.agent_runtime_info)
         .await?;
     drop(request);
-    let cookie = agents::new_cookie(&app, &uuid).await?;
+    let cookie = agents::new_cookie(&app, &agent.uuid).await?;
     Ok(answer(cookie.expose().to_owned()))
 }
 
@@ -112,83 +107,64 @@ pub(super) async fn get_work(call: Call) -> Result<Response, Refusal> {
         .map_or(Duration::ZERO, |seconds| {
             Duration::from_secs(u64::from(seconds)).min(longest)
         });
-    let (request, uuid) = call
+    let (request, agent) = call
         .read::<GetWorkRequest>(|request| &request.agent_runtime_info)
         .await?;
     drop(request);
-    let work = find_work(&app, &uuid, Instant::now() + wait).await?;
+    let work = find_work(&app, &agent, Instant::now() + wait).await?;
     if let Work::BuildWork(work) = &work {
-        tracing::info!(agent = %uuid, job = %work.assignment.job_identifier.locator(), "handed out a job");
+        tracing::info!(agent = %agent.uuid, job = %work.assignment.job_identifier.locator(), "handed out a job");
     }
     json(&work)
 }
 
 /// Looks for work until there is some or the time is up.
-async fn find_work(app: &App, uuid: &str, deadline: Instant) -> Result<Work, Refusal> {
-    let superseded = app.polls.begin(uuid);
-    let mut changed = app.work_changed.subscribe();
-    let mut reschedule = true;
+async fn find_work(app: &App, agent: &Agent, deadline: Instant) -> Result<Work, Refusal> {
+    let uuid = agent.uuid.clone();
+    let ticket = Polls::begin(app, agent);
+    // An agent that asks for work runs no job, whatever the server thought.
+    let jobs = scheduling::reschedule_jobs_of(app, &uuid)
+        .await
+        .map_err(scheduling)?;
+    if jobs > 0 {
+        tracing::warn!(agent = %uuid, jobs, "an agent asks for work and left its job: it is scheduled again");
+    }
     loop {
-        let agent = {
+        let (agent, home) = {
             let mut connection = app
                 .database
                 .readers()
                 .acquire()
                 .await
                 .map_err(DatabaseError::from)?;
-            agents::find(&mut connection, uuid).await?
+            // Whatever changes after the call has its ticket wakes it.
+            let agent = agents::find(&mut connection, &uuid).await?;
+            let Some(agent) = agent.filter(|agent| agent.config_state != ConfigState::Pending)
+            else {
+                return Ok(Work::UnregisteredAgentWork {
+                    message: "the agent was deleted while it asked for work".to_owned(),
+                    uuid,
+                });
+            };
+            let home = scheduling::environments(&mut connection, &agent).await?;
+            (agent, home)
         };
-        let Some(agent) = agent.filter(|agent| agent.config_state != ConfigState::Pending) else {
-            return Ok(Work::UnregisteredAgentWork {
-                message: "the agent was deleted while it asked for work".to_owned(),
-                uuid: uuid.to_owned(),
-            });
-        };
-        // An agent that asks for work runs no job, whatever the server thought.
-        if reschedule {
-            let jobs = scheduling::reschedule_jobs_of(app, uuid)
-                .await
-                .map_err(scheduling)?;
-            if jobs > 0 {
-                tracing::warn!(agent = %uuid, jobs, "an agent asks for work and left its job: it is scheduled again");
-            }
-            reschedule = false;
-        }
         if agent.config_state == ConfigState::Disabled {
-            return Ok(Work::DeniedAgentWork {
-                uuid: uuid.to_owned(),
-            });
+            return Ok(Work::DeniedAgentWork { uuid });
         }
-        if superseded.is_cancelled() || app.stopping.is_cancelled() {
+        if ticket.superseded().is_cancelled() || app.stopping.is_cancelled() {
             return Ok(Work::NoWork);
         }
+        ticket.looks(&agent, home);
         if let Some(work) = scheduling::assign(app, &agent).await.map_err(scheduling)? {
             return Ok(Work::BuildWork(Box::new(work)));
         }
         tokio::select! {
-            () = changed.raised() => {}
+            () = ticket.woken() => {}
             () = tokio::time::sleep_until(deadline) => return Ok(Work::NoWork),
-            () = superseded.cancelled() => return Ok(Work::NoWork),
+            () = ticket.superseded().cancelled() => return Ok(Work::NoWork),
             () = app.stopping.cancelled() => return Ok(Work::NoWork),
         }
-    }
-}
-
-/// The `get_work` calls that wait. Of two by one agent only the later may get a job: the earlier
-/// one's connection may be dead without the server knowing.
-#[derive(Debug, Default)]
-pub struct Polls {
-    waiting: Mutex<HashMap<String, CancellationToken>>,
-}
-
-impl Polls {
-    fn begin(&self, uuid: &str) -> CancellationToken {
-        let token = CancellationToken::new();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(earlier) = waiting.insert(uuid.to_owned(), token.clone()) {
-            earlier.cancel();
-        }
-        token
     }
 }
 
@@ -211,8 +187,9 @@ impl Call {
         runtime_info: impl Fn(&T) -> &AgentRuntimeInfo,
     ) -> Result<(T, String, AgentInstruction), Refusal> {
         let app = self.app.clone();
-        let (request, uuid) = self.read(&runtime_info).await?;
-        let instruction = agents::heard(&app, runtime_info(&request))
+        let (request, agent) = self.read(&runtime_info).await?;
+        let uuid = agent.uuid.clone();
+        let instruction = agents::heard(&app, agent, runtime_info(&request))
             .await
             .map_err(contact)?;
         Ok((request, uuid, instruction))
@@ -222,10 +199,8 @@ impl Call {
     async fn read<T: DeserializeOwned>(
         self,
         runtime_info: impl Fn(&T) -> &AgentRuntimeInfo,
-    ) -> Result<(T, String), Refusal> {
-        let uuid = authenticate(&self.app, &self.peer, &self.headers)
-            .await?
-            .uuid;
+    ) -> Result<(T, Agent), Refusal> {
+        let agent = authenticate(&self.app, &self.peer, &self.headers).await?;
         let content_type = self
             .headers
             .get(header::CONTENT_TYPE)
@@ -253,13 +228,14 @@ impl Call {
             )
         })?;
         let spoken_for = &runtime_info(&request).identifier.uuid;
-        if *spoken_for != uuid {
+        if *spoken_for != agent.uuid {
+            let uuid = &agent.uuid;
             return Err(Refusal::message(
                 StatusCode::FORBIDDEN,
                 format!("the agent that calls is {uuid}, but the request speaks for {spoken_for}"),
             ));
         }
-        Ok((request, uuid))
+        Ok((request, agent))
     }
 }
 

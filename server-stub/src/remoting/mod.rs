@@ -2,13 +2,14 @@
 
 mod authentication;
 mod calls;
+mod waiting;
 
 use std::sync::Arc;
 
 use axum::{Router, routing::post};
 
 pub use authentication::{authenticate, identify};
-pub use calls::Polls;
+pub use waiting::{Polls, wake};
 
 use crate::App;
 

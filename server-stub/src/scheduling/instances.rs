@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{Refused, assignment};
+use super::{Refused, queue};
 use crate::agents::{self, ConfigState};
 use crate::database::DatabaseError;
 use crate::pipelines::definition::{Instances, Job};
@@ -42,8 +42,8 @@ pub(super) async fn of(
                 if !works {
                     continue;
                 }
-                let home = assignment::environments(connection, &agent).await?;
-                if assignment::fits(&agent, &home, &job.resources, environment) {
+                let home = queue::environments(connection, &agent).await?;
+                if queue::fits(&agent, &home, &job.resources, environment) {
                     made.push(Instance {
                         name: format!("{name}{ON_ALL}{}", made.len() + 1),
                         bound_agent: Some(agent.uuid),
