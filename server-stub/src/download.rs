@@ -1,17 +1,23 @@
 //! Sending a file: whole, or the one range that was asked for.
 
-use std::{io, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::Path,
+};
 
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
+use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt as _, AsyncSeekExt as _},
-};
-use tokio_util::io::ReaderStream;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// Bytes that are read at once: each read goes to another thread and back.
+const PIECE: usize = 512 * 1024;
 
 /// The answer with a file as its body.
 ///
@@ -23,12 +29,10 @@ pub async fn send(
     content_type: &'static str,
     headers: &HeaderMap,
 ) -> io::Result<Response> {
-    let mut file = File::open(path).await?;
-    let metadata = file.metadata().await?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "not a file"));
-    }
-    let size = metadata.len();
+    let (file, size) = {
+        let path = path.to_owned();
+        in_background(move || open(&path)).await?
+    };
     let range = headers
         .get(header::RANGE)
         .and_then(|range| parse_range(range.to_str().ok()?, size));
@@ -40,8 +44,7 @@ pub async fn send(
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, of).into_response());
         }
     };
-    file.seek(io::SeekFrom::Start(begin)).await?;
-    let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), 64 * 1024));
+    let body = Body::from_stream(pieces(file, begin, length));
     let mut response = (status, body).into_response();
     let answer = response.headers_mut();
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -54,6 +57,64 @@ pub async fn send(
         }
     }
     Ok(response)
+}
+
+/// A file and its size.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "not a file"));
+    }
+    // The system reads further ahead then; where it cannot be told, it is slower.
+    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
+    Ok((file, metadata.len()))
+}
+
+/// A part of a file, piece by piece: while one is sent the next is read, and no more than that.
+fn pieces(
+    mut file: File,
+    begin: u64,
+    length: u64,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let first = read(
+        move || {
+            file.seek(SeekFrom::Start(begin))?;
+            Ok(file)
+        },
+        length,
+    );
+    stream::try_unfold(Some(first), |reading| async {
+        let Some(reading) = reading else {
+            return Ok(None);
+        };
+        let (file, piece, left) = reading.await.map_err(io::Error::other)??;
+        if piece.is_empty() {
+            return Ok(None);
+        }
+        let next = (left > 0).then(|| read(|| Ok(file), left));
+        Ok(Some((piece, next)))
+    })
+}
+
+/// Reads the next piece of `left` bytes; answers it with what is left after it.
+fn read(
+    file: impl FnOnce() -> io::Result<File> + Send + 'static,
+    left: u64,
+) -> JoinHandle<io::Result<(File, Bytes, u64)>> {
+    spawn_blocking(move || {
+        let file = file()?;
+        let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        let mut piece = Vec::with_capacity(most);
+        let read = (&file).take(most as u64).read_to_end(&mut piece)?;
+        Ok((file, piece.into(), left - read as u64))
+    })
+}
+
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// First and last byte of a single range; `Some(None)` when it lies outside the file, `None` when
