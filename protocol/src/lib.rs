@@ -36,5 +36,6 @@ pub mod remoting;
 pub mod revision;
 pub mod secret;
 pub mod work;
+pub mod zip;
 
 mod wire;

@@ -33,6 +33,5 @@ mod masking;
 mod materials;
 pub(crate) mod shortage;
 mod tasks;
-mod zip;
 
 pub use materials::built_in_git;

@@ -4,15 +4,19 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::Path,
+    thread::{self, JoinHandle},
 };
 
+use journeyman_protocol::zip::ZipReader;
 use ring::digest;
-use zip::{ZipArchive, result::ZipError};
 
 use crate::{durable, hex::hex};
 
 /// How much is copied at once, in bytes.
 const CHUNK: usize = 64 * 1024;
+
+/// How much of a large file is brought to the disk at once, in bytes.
+const FLUSHED: u64 = 16 * 1024 * 1024;
 
 /// A file or folder out of a zip. Zips with very many of them are unpacked as well, so it is small.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,19 +37,17 @@ pub(super) struct Unpacked {
 }
 
 /// Bytes of a SHA-256.
-const SHA256: usize = digest::SHA256_OUTPUT_LEN;
+pub(super) const SHA256: usize = digest::SHA256_OUTPUT_LEN;
 
 /// Why a zip is not unpacked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnpackError {
-    #[error("the upload is not a zip that can be read")]
-    Zip(#[from] ZipError),
+    #[error("the upload is not a zip that can be read: {0}")]
+    Zip(io::Error),
     #[error("the zip holds the name `{0}`, which leads out of its folder")]
     Leaves(String),
     #[error("the zip holds a symbolic link, `{0}`: publish what it points to instead")]
     Link(String),
-    #[error("the zip says `{name}` has {announced} bytes, and it has another size")]
-    Lies { name: String, announced: u64 },
     #[error("the zip unpacks to more than the {0} bytes the server has to give")]
     TooLarge(u64),
     #[error("cannot write what the zip holds")]
@@ -55,22 +57,22 @@ pub(super) enum UnpackError {
 /// Unpacks into `staging`, flat: file `n` of the result is `staging/n`. So no name from the zip
 /// touches the disk before all of them were looked at. Stops after `budget` bytes. What was unpacked
 /// is lasting.
-pub(super) fn unpack(zip: File, staging: &Path, budget: u64) -> Result<Vec<Entry>, UnpackError> {
-    let mut archive = ZipArchive::new(zip)?;
-    let mut entries = Vec::with_capacity(archive.len().min(1024));
+///
+/// The zip is read once, from front to back, while it arrives.
+pub(super) fn unpack(
+    zip: impl Read,
+    staging: &Path,
+    budget: u64,
+) -> Result<Vec<Entry>, UnpackError> {
+    let mut zip = ZipReader::new(zip);
+    let mut entries = Vec::new();
     let mut left = budget;
-    let mut buffer = vec![0; CHUNK];
     let mut files = Vec::new();
-    for index in 0..archive.len() {
-        let mut member = archive.by_index(index)?;
-        let name = member.name()?.into_owned();
+    while let Some(name) = zip.next_entry().map_err(UnpackError::Zip)? {
         if !stays_inside(&name) {
             return Err(UnpackError::Leaves(name));
         }
-        if member.is_symlink() {
-            return Err(UnpackError::Link(name));
-        }
-        if member.is_dir() {
+        if name.ends_with('/') {
             entries.push(Entry {
                 path: name.into(),
                 file: None,
@@ -80,22 +82,10 @@ pub(super) fn unpack(zip: File, staging: &Path, budget: u64) -> Result<Vec<Entry
         if name.split('/').all(|segment| matches!(segment, "" | ".")) {
             return Err(UnpackError::Leaves(name));
         }
-        let announced = member.size();
-        if announced > left {
-            return Err(UnpackError::TooLarge(budget));
-        }
-        let staged = u32::try_from(index).map_err(io::Error::other)?;
+        let staged = u32::try_from(entries.len()).map_err(io::Error::other)?;
         let path = staging.join(staged.to_string());
         let mut file = File::create_new(&path)?;
-        // One byte more than announced is enough to know.
-        let (size, sha256) = copy(
-            &mut (&mut member).take(announced.saturating_add(1)),
-            &mut file,
-            &mut buffer,
-        )?;
-        if size != announced {
-            return Err(UnpackError::Lies { name, announced });
-        }
+        let (size, sha256) = write(&mut zip, &mut file, left, budget)?;
         left -= size;
         if files.len() < durable::FEW {
             files.push(path);
@@ -109,8 +99,86 @@ pub(super) fn unpack(zip: File, staging: &Path, budget: u64) -> Result<Vec<Entry
             }),
         });
     }
+    if let Some(link) = zip.link() {
+        return Err(UnpackError::Link(link.to_owned()));
+    }
     durable::sync_all(files.iter().map(std::path::PathBuf::as_path))?;
     Ok(entries)
+}
+
+/// Writes the entry that is next, and answers its size and SHA-256.
+fn write(
+    zip: &mut ZipReader<impl Read>,
+    file: &mut File,
+    left: u64,
+    budget: u64,
+) -> Result<(u64, [u8; SHA256]), UnpackError> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut size = 0;
+    let mut failed = None;
+    let mut ahead = Ahead::default();
+    let read = zip.content(|piece| {
+        size += piece.len() as u64;
+        if size > left {
+            failed = Some(UnpackError::TooLarge(budget));
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        context.update(piece);
+        let written = file.write_all(piece);
+        written
+            .and_then(|()| ahead.flush(file, size))
+            .map_err(|error| {
+                let kind = error.kind();
+                failed = Some(UnpackError::Io(error));
+                kind.into()
+            })
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => {
+            read.map_err(UnpackError::Zip)?;
+            ahead.finish()?;
+            Ok((size, bytes_of(context)))
+        }
+    }
+}
+
+/// Brings what was written of a large file to the disk while the rest arrives, so that there is
+/// little left to wait for at its end.
+#[derive(Default)]
+struct Ahead {
+    /// Bytes that are on the disk, or on their way.
+    begun: u64,
+    flushing: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Ahead {
+    fn flush(&mut self, file: &File, written: u64) -> io::Result<()> {
+        let is_busy = self.flushing.as_ref().is_some_and(|one| !one.is_finished());
+        if is_busy || written - self.begun < FLUSHED {
+            return Ok(());
+        }
+        self.finish()?;
+        let file = file.try_clone()?;
+        self.begun = written;
+        let flush = move || file.sync_data();
+        self.flushing = Some(thread::Builder::new().spawn(flush)?);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match self.flushing.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(flushed)) => flushed,
+            Some(Err(_)) => Err(io::Error::other("the thread that flushed it is gone")),
+        }
+    }
+}
+
+pub(super) fn bytes_of(context: digest::Context) -> [u8; SHA256] {
+    let mut sha256 = [0; SHA256];
+    sha256.copy_from_slice(context.finish().as_ref());
+    sha256
 }
 
 /// Copies and answers size and SHA-256.
@@ -123,11 +191,7 @@ fn copy(
     let mut size = 0;
     loop {
         let read = match from.read(buffer) {
-            Ok(0) => {
-                let mut sha256 = [0; SHA256];
-                sha256.copy_from_slice(context.finish().as_ref());
-                return Ok((size, sha256));
-            }
+            Ok(0) => return Ok((size, bytes_of(context))),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -235,6 +299,7 @@ mod tests {
             Err(UnpackError::Link(_))
         ));
 
+        let staging = tempfile::tempdir().unwrap();
         let large = "0".repeat(101);
         assert!(matches!(
             unpack(zip(&[("a", &large)]), staging.path(), 100),

@@ -18,9 +18,9 @@ use http::{HeaderMap, StatusCode, Uri};
 use journeyman_protocol::files::{BUILD_ID, CONFIRM, X_GOCD_CONFIRM};
 
 use super::{
-    receive::{self, Received},
+    receive::{self, Received, Zip},
     store::{CHECKSUMS, PlaceError, Placing, StoredArtifact, remember},
-    unpack::{self, UnpackError, Unpacked},
+    unpack::{self, Unpacked},
 };
 use crate::hex::hex;
 use crate::{
@@ -36,24 +36,24 @@ use crate::{
 };
 
 pub(super) async fn post_by_agent(
-    State(app): State<Arc<App>>,
+    State(state): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
     OriginalUri(uri): OriginalUri,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let agent = authenticate(&app, &peer, request.headers()).await?;
-    store(&app, &uri, request, Some(&agent)).await
+    let agent = authenticate(&state, &peer, request.headers()).await?;
+    store(&state, &uri, request, Some(&agent)).await
 }
 
 pub(super) async fn put_by_agent(
-    State(app): State<Arc<App>>,
+    State(state): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let agent = authenticate(&app, &peer, &headers).await?;
-    append_to(&app, &uri, &headers, body, Some(&agent)).await
+    let agent = authenticate(&state, &peer, &headers).await?;
+    append_to(&state, &uri, &headers, body, Some(&agent)).await
 }
 
 pub(super) async fn post(
@@ -122,7 +122,7 @@ async fn store(
     // A task of its own: a client that goes away does not leave half of it in place.
     let task = app.tasks.spawn({
         let app = Arc::clone(app);
-        async move { take_in(&app, job.id, segments, received, budget).await }
+        async move { take_in(&app, job.id, segments, received).await }
     });
     let count = task
         .await
@@ -147,7 +147,7 @@ async fn append_to(
     let body = body.into_data_stream().map(|chunk| {
         chunk.map_err(|_| Refusal::text(StatusCode::BAD_REQUEST, "the body broke off\n"))
     });
-    let (received, _) = receive::stream(app, body, budget, budget).await?;
+    let received = receive::stream(app, body, budget, budget).await?;
     let task = app.tasks.spawn({
         let app = Arc::clone(app);
         async move {
@@ -157,7 +157,7 @@ async fn append_to(
             let stored = blocking(move || {
                 let mut placing = Placing::new(&root);
                 let to = placing.place(&segments)?;
-                let measured = append(received.path(), &to, false)
+                let measured = append(received.content.path(), &to, false)
                     .and_then(|()| unpack::measure(&to))
                     .map_err(|error| Refusal::internal("append to an artifact", &error))?;
                 placing.finish()?;
@@ -174,8 +174,8 @@ async fn append_to(
     Ok(StatusCode::OK.into_response())
 }
 
-/// The job and the path in it that a URL names. An agent is refused at a job that was never its own,
-/// or is no longer at this path: of one that was rescheduled another agent may have the place.
+/// The job and the path in it that a URL names. An agent is refused at a job that was never its own, or
+/// is no longer at this path: of one that was rescheduled another agent may have the place.
 async fn target(
     app: &App,
     uri: &Uri,
@@ -189,7 +189,8 @@ async fn target(
         .acquire()
         .await
         .map_err(DatabaseError::from)?;
-    let Some(job) = jobs::locate(&mut connection, &locator, build_id).await? else {
+    let job = jobs::locate(&mut connection, &locator, build_id).await?;
+    let Some(job) = job else {
         return Err(Refusal::text(
             StatusCode::NOT_FOUND,
             format!("there is no job {locator}\n"),
@@ -213,33 +214,24 @@ async fn take_in(
     build_id: i64,
     folder: Vec<String>,
     received: Received,
-    budget: u64,
 ) -> Result<usize, Refusal> {
     let _turn = app.artifact_locks.lock(build_id).await;
     let root = app.paths.artifacts(build_id);
-    let incoming = app.paths.incoming();
     let artifacts = blocking(move || {
         let mut artifacts = Vec::new();
         let mut placing = Placing::new(&root);
         if let Some(zip) = &received.zip {
-            artifacts.extend(take_in_zip(
-                zip.as_file(),
-                &incoming,
-                &mut placing,
-                &folder,
-                budget,
-            )?);
+            artifacts.extend(take_in_zip(zip, &mut placing, &folder)?);
         }
         if let Some(file) = &received.file {
             let failed = |error: io::Error| Refusal::internal("store an artifact", &error);
-            file.as_file().sync_data().map_err(failed)?;
-            let (size, sha256) = unpack::measure(file.path()).map_err(failed)?;
-            placing.move_in(file.path(), &folder)?;
-            artifacts.push(artifact(folder.join("/"), size, sha256));
+            file.content.as_file().sync_data().map_err(failed)?;
+            placing.move_in(file.content.path(), &folder)?;
+            artifacts.push(artifact(folder.join("/"), file.size, hex(&file.sha256)));
         }
         if let Some(checksums) = &received.checksums {
             let to = placing.place(&CHECKSUMS.map(str::to_owned))?;
-            append(checksums.path(), &to, true)
+            append(checksums.content.path(), &to, true)
                 .map_err(|error| Refusal::internal("append to the file of checksums", &error))?;
         }
         placing.finish()?;
@@ -251,31 +243,13 @@ async fn take_in(
 }
 
 fn take_in_zip(
-    zip: &fs::File,
-    incoming: &Path,
+    zip: &Zip,
     placing: &mut Placing<'_>,
     folder: &[String],
-    budget: u64,
 ) -> Result<Vec<StoredArtifact>, Refusal> {
-    let failed = |error: io::Error| Refusal::internal("store an upload", &error);
-    let staging = tempfile::tempdir_in(incoming).map_err(failed)?;
-    let zip = zip.try_clone().map_err(failed)?;
-    let entries = unpack::unpack(zip, staging.path(), budget).map_err(|error| match error {
-        UnpackError::Leaves(_) | UnpackError::Link(_) => {
-            Refusal::text(StatusCode::FORBIDDEN, format!("{error}\n"))
-        }
-        UnpackError::TooLarge(_) => {
-            Refusal::text(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n"))
-        }
-        UnpackError::Zip(_) | UnpackError::Lies { .. } => Refusal::text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("cannot unpack the upload: {error}\n"),
-        ),
-        UnpackError::Io(_) => Refusal::internal("unpack an upload", &error),
-    })?;
     placing.folder(folder)?;
     let mut artifacts = Vec::new();
-    for entry in entries {
+    for entry in &zip.entries {
         let names = entry.path.split('/');
         let inside = names.filter(|name| !matches!(*name, "" | "."));
         let path: Vec<String> = folder
@@ -283,7 +257,7 @@ fn take_in_zip(
             .cloned()
             .chain(inside.map(str::to_owned))
             .collect();
-        match entry.file {
+        match &entry.file {
             None => {
                 placing.folder(&path)?;
             }
@@ -292,8 +266,8 @@ fn take_in_zip(
                 size,
                 sha256,
             }) => {
-                placing.move_in(&staging.path().join(staged.to_string()), &path)?;
-                artifacts.push(artifact(path.join("/"), size, hex(&sha256)));
+                placing.move_in(&zip.staging.path().join(staged.to_string()), &path)?;
+                artifacts.push(artifact(path.join("/"), *size, hex(sha256)));
             }
         }
     }

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use jiff::{Timestamp, Zoned};
+use journeyman_protocol::zip::ZipWriter;
 use md5::{Digest, Md5};
 use tokio::sync::mpsc;
 
 use super::{checksums::Checksums, tree};
-use crate::job::zip::ZipWriter;
 
 /// How much is handed on at once, in bytes.
 const CHUNK: usize = 64 * 1024;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use journeyman_protocol::console::Tag;
+use journeyman_protocol::{console::Tag, zip::ZipReader};
 use md5::{Digest, Md5};
 use reqwest::StatusCode;
 use sha1::Sha1;
@@ -17,7 +17,7 @@ use super::{
     download::{Body, FetchError, Target, is_good},
     place::{self, Inside},
 };
-use crate::job::{tasks::TaskContext, zip::ZipReader};
+use crate::job::tasks::TaskContext;
 
 /// How much is copied at once, in bytes.
 const CHUNK: usize = 64 * 1024;

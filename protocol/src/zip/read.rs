@@ -3,8 +3,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
 use super::{
-    CENTRAL_HEADER, DEFLATED, DESCRIPTOR, ENCRYPTED, END, LARGEST_32, LOCAL_HEADER, SIZES_FOLLOW,
-    STORED, ZIP64, ZIP64_END,
+    CENTRAL_HEADER, DEFLATED, DESCRIPTOR, ENCRYPTED, END, KINDS, LARGEST_32, LINK, LOCAL_HEADER,
+    SIZES_FOLLOW, STORED, ZIP64, ZIP64_END,
 };
 
 /// How much is read and unpacked at once, in bytes.
@@ -12,12 +12,13 @@ const CHUNK: usize = 64 * 1024;
 
 /// Reads a zip from front to back. What it says is checked against what is there: a zip that was
 /// cut off or damaged is an error, never a shorter one.
-pub(crate) struct ZipReader<R> {
+pub struct ZipReader<R> {
     input: BufReader<R>,
     inflate: Decompress,
     out: Vec<u8>,
     /// The entry whose content has not been read.
     current: Option<Header>,
+    link: Option<String>,
 }
 
 /// What stands in front of an entry's content.
@@ -32,12 +33,13 @@ struct Header {
 }
 
 impl<R: Read> ZipReader<R> {
-    pub(crate) fn new(input: R) -> Self {
+    pub fn new(input: R) -> Self {
         Self {
             input: BufReader::with_capacity(CHUNK, input),
             inflate: Decompress::new(false),
             out: vec![0; CHUNK],
             current: None,
+            link: None,
         }
     }
 
@@ -46,11 +48,16 @@ impl<R: Read> ZipReader<R> {
     ///
     /// # Errors
     /// The input cannot be read, or is not a zip of the kind GoCD's programs write.
-    pub(crate) fn next_entry(&mut self) -> io::Result<Option<String>> {
+    pub fn next_entry(&mut self) -> io::Result<Option<String>> {
         self.content(|_| Ok(()))?;
         match self.u32()? {
             LOCAL_HEADER => {}
-            CENTRAL_HEADER | END | ZIP64_END => {
+            CENTRAL_HEADER => {
+                self.list()?;
+                io::copy(&mut self.input, &mut io::sink())?;
+                return Ok(None);
+            }
+            END | ZIP64_END => {
                 io::copy(&mut self.input, &mut io::sink())?;
                 return Ok(None);
             }
@@ -93,10 +100,7 @@ impl<R: Read> ZipReader<R> {
     ///
     /// # Errors
     /// As [`ZipReader::next_entry`], and those of `take`.
-    pub(crate) fn content(
-        &mut self,
-        mut take: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub fn content(&mut self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let Some(mut header) = self.current.take() else {
             return Ok(());
         };
@@ -115,6 +119,32 @@ impl<R: Read> ZipReader<R> {
             return Err(broken("an entry is not what its checksum says"));
         }
         Ok(())
+    }
+
+    /// After the last entry: the first that is a symbolic link by the list at the end, if one is. Its
+    /// content was the path it leads to.
+    pub fn link(&self) -> Option<&str> {
+        self.link.as_deref()
+    }
+
+    /// Reads the list at the end, of which the first signature was read.
+    fn list(&mut self) -> io::Result<()> {
+        loop {
+            let mut fixed = [0; 42];
+            self.input.read_exact(&mut fixed)?;
+            let length = |at: usize| usize::from(u16::from_le_bytes([fixed[at], fixed[at + 1]]));
+            let attributes = u32::from_le_bytes([fixed[34], fixed[35], fixed[36], fixed[37]]);
+            let mut name = vec![0; length(24)];
+            self.input.read_exact(&mut name)?;
+            let mut rest = vec![0; length(26) + length(28)];
+            self.input.read_exact(&mut rest)?;
+            if (attributes >> 16) & KINDS == LINK && self.link.is_none() {
+                self.link = Some(String::from_utf8_lossy(&name).into_owned());
+            }
+            if self.u32()? != CENTRAL_HEADER {
+                return Ok(());
+            }
+        }
     }
 
     fn stored(

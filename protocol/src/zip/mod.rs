@@ -1,4 +1,5 @@
-//! Zips as streams: read from front to back and written so, with nothing kept of their content.
+//! Zips as streams: read from front to back and written so, with nothing kept of their content. They
+//! are what artifacts are published and fetched in.
 //!
 //! A zip has its list of entries at the end, and libraries want to seek to it. GoCD's programs do
 //! not (they use Java's `ZipInputStream` and `ZipOutputStream`), so a zip of any size passes
@@ -8,7 +9,7 @@
 mod read;
 mod write;
 
-pub(crate) use {read::ZipReader, write::ZipWriter};
+pub use {read::ZipReader, write::ZipWriter};
 
 /// Signatures of the parts of a zip.
 const LOCAL_HEADER: u32 = 0x0403_4b50;
@@ -22,6 +23,9 @@ const ENCRYPTED: u16 = 1;
 const SIZES_FOLLOW: u16 = 8;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
+/// Kinds of files, in the upper half of an entry's attributes: all, and symbolic links.
+const KINDS: u32 = 0o170_000;
+const LINK: u32 = 0o120_000;
 /// Id of the extra field with sizes of 64 bits.
 const ZIP64: u16 = 1;
 /// Sizes up to this one have 32 bits. Java: by the bytes that were counted, whatever the header

@@ -23,7 +23,7 @@ const MANY: u64 = 0xffff;
 
 /// Writes a zip from front to back. Of each entry nothing but its line in the list at the end is
 /// kept in memory: its name and 46 bytes.
-pub(crate) struct ZipWriter<W> {
+pub struct ZipWriter<W> {
     out: W,
     /// Bytes written.
     position: u64,
@@ -46,7 +46,7 @@ struct Entry<'a> {
 }
 
 impl<W: Write> ZipWriter<W> {
-    pub(crate) fn new(out: W) -> Self {
+    pub fn new(out: W) -> Self {
         Self {
             out,
             position: 0,
@@ -63,7 +63,7 @@ impl<W: Write> ZipWriter<W> {
     ///
     /// # Errors
     /// Nothing more can be written, or the name is too long for a zip.
-    pub(crate) fn folder(&mut self, name: &str, modified: DateTime) -> io::Result<()> {
+    pub fn folder(&mut self, name: &str, modified: DateTime) -> io::Result<()> {
         let entry = self.begin(name, modified, STORED, FOLDER)?;
         self.list(&entry, 0, 0, 0);
         Ok(())
@@ -73,7 +73,7 @@ impl<W: Write> ZipWriter<W> {
     ///
     /// # Errors
     /// As [`ZipWriter::folder`], or the content cannot be read.
-    pub(crate) fn file(
+    pub fn file(
         &mut self,
         name: &str,
         modified: DateTime,
@@ -111,7 +111,7 @@ impl<W: Write> ZipWriter<W> {
     ///
     /// # Errors
     /// Nothing more can be written.
-    pub(crate) fn finish(mut self) -> io::Result<W> {
+    pub fn finish(mut self) -> io::Result<W> {
         let (at, entries) = (self.position, self.entries);
         let list = std::mem::take(&mut self.list);
         let length = list.len() as u64;
@@ -286,7 +286,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::job::zip::ZipReader;
+    use crate::zip::ZipReader;
 
     const AT: DateTime = DateTime::constant(2026, 8, 1, 10, 11, 12, 0);
 
@@ -332,7 +332,7 @@ mod tests {
             prop_assert_eq!(found.remove(0), ("d/".to_owned(), Vec::new()));
             prop_assert_eq!(&found, &entries);
             // A reader that trusts the list at the end alone.
-            let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+            let mut archive = ::zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
             prop_assert_eq!(archive.len(), entries.len() + 1);
             for (name, content) in &entries {
                 let mut file = archive.by_name(name).unwrap();
@@ -350,7 +350,7 @@ mod tests {
             zip.folder(&format!("{n}/"), AT).unwrap();
         }
         let bytes = zip.finish().unwrap();
-        let archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+        let archive = ::zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
         assert_eq!(archive.len(), 70_000);
     }
 
