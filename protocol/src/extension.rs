@@ -4,8 +4,8 @@
 /// Answer to every call: the version of the server, which says that it is ours.
 pub const JOURNEYMAN_SERVER: &str = "Journeyman-Server";
 
-/// Request of `get_work` (RFC 7240): `wait=<seconds>`, how long the server may hold the call
-/// until there is work. See [`prefer_wait`] and [`parse_prefer_wait`].
+/// Request of `get_work` and `ping` (RFC 7240): `wait=<seconds>`, how long the server may hold the
+/// call until there is work, or an instruction about the job that runs. See [`prefer_wait`] and [`parse_prefer_wait`].
 pub const PREFER: &str = "Prefer";
 
 /// Request of a console PUT: bytes of the log before this body, in decimal. The server skips what

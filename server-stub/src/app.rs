@@ -66,6 +66,8 @@ pub struct App {
     /// Raised whenever other jobs may wait for agents than before. Of the `get_work` calls that wait,
     /// as many look as can get one.
     pub work_changed: Signal,
+    /// An agent that runs a job has to be told something: see [`crate::agents::instruction`].
+    pub instructed: Signal,
     /// Raised whenever the state of a job, a stage or an agent changed. Live pages look again.
     pub state_changed: Signal,
     /// Cancelled once when the server is asked to stop.

@@ -215,6 +215,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         metrics: Metrics::default(),
         endpoints,
         work_changed: Signal::new(),
+        instructed: Signal::new(),
         state_changed: Signal::new(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),

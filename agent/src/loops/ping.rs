@@ -1,5 +1,7 @@
 //! The ping loop: the agent lives, and this is what it is doing.
 
+use std::time::Duration;
+
 use journeyman_host::memory;
 use journeyman_protocol::{launcher::Contact, remoting::AgentInstruction};
 use tokio::time::{Instant, sleep};
@@ -11,7 +13,13 @@ use crate::{
     settings::Settings,
 };
 
+/// A wait is told in whole seconds.
+const SHORTEST_HOLD: Duration = Duration::from_secs(1);
+
 /// Pings for ever. GoCD: every error is only logged; the next ping is as good.
+///
+/// While a job runs, our own server holds the ping until there is an instruction, so that a cancel
+/// arrives at once; there is always one on its way then.
 pub async fn ping(
     session: &Session,
     lifecycle: &Lifecycle,
@@ -21,28 +29,55 @@ pub async fn ping(
     let mut failures: u32 = 0;
     sleep(settings.ping_delay).await;
     loop {
-        ping_once(session, lifecycle, instructions, &mut failures).await;
-        sleep(settings.ping_interval).await;
+        let begun = Instant::now();
+        let held = ping_once(session, lifecycle, settings, instructions, &mut failures).await;
+        let pause = match held {
+            Held::Yes => settings.ping_interval.saturating_sub(begun.elapsed()),
+            Held::No => settings.ping_interval,
+        };
+        sleep(pause).await;
     }
+}
+
+/// Whether the server was asked to hold a ping, and answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Yes,
+    No,
 }
 
 async fn ping_once(
     session: &Session,
     lifecycle: &Lifecycle,
+    settings: &Settings,
     instructions: &InstructionSlot,
     failures: &mut u32,
-) {
+) -> Held {
+    let mut changes = lifecycle.watch();
     let state = lifecycle.state();
     let (Some(token), Some(_)) = (session.token(), session.cookie()) else {
-        return;
+        return Held::No;
     };
     if !state.may_ping() {
-        return;
+        return Held::No;
     }
-    let result = session
-        .remoting()
-        .ping(&token, session.runtime_info(&state))
-        .await;
+    let remoting = session.remoting();
+    let is_told_at_once = remoting.is_journeyman() && settings.ping_interval >= SHORTEST_HOLD;
+    let hold = state
+        .run()
+        .filter(|_| is_told_at_once)
+        .map(|_| settings.ping_interval);
+    let result = tokio::select! {
+        result = remoting.ping(&token, session.runtime_info(&state), hold) => result,
+        // Whatever it would bring is about a job that is over.
+        () = async {
+            drop(changes.wait_for(|now| now.run().map(|run| &run.folder) != state.run().map(|run| &run.folder)).await);
+        }, if hold.is_some() => return Held::No,
+    };
+    let held = match (&result, hold) {
+        (Ok(_), Some(_)) => Held::Yes,
+        _ => Held::No,
+    };
     let secure_address_is_silent = session.note(&result);
     match result {
         Ok(instruction) => {
@@ -82,4 +117,5 @@ async fn ping_once(
             }
         }
     }
+    held
 }

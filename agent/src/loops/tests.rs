@@ -16,6 +16,7 @@ use crate::{
     lifecycle::{Effect, Event, Lifecycle, Run, State},
     registration::{CookieHistory, obtain_cookie},
     remoting::Session,
+    settings::Settings,
 };
 
 const BUILD_WORK: &str = include_str!("../../../protocol/tests/vectors/BuildWork-no-tasks.json");
@@ -65,11 +66,19 @@ impl Agent {
     }
 
     fn pings(&mut self) -> &mut Self {
+        self.pings_every(quick().ping_interval)
+    }
+
+    fn pings_every(&mut self, ping_interval: Duration) -> &mut Self {
+        let settings = Settings {
+            ping_interval,
+            ..quick()
+        };
         let slot = Arc::new(InstructionSlot::default());
         let (session, lifecycle) = (self.session.clone(), self.lifecycle.clone());
         let to = slot.clone();
         self.tasks.push(tokio::spawn(async move {
-            ping(&session, &lifecycle, &quick(), &to).await;
+            ping(&session, &lifecycle, &settings, &to).await;
         }));
         let lifecycle = self.lifecycle.clone();
         self.tasks.push(tokio::spawn(async move {
@@ -125,6 +134,30 @@ async fn calls_have_the_form_of_the_java_agent() {
     );
     assert!(call.body.contains(r#""runtimeStatus":"Idle""#));
     assert!(call.body.contains(r#""cookie":"cookie-0""#));
+}
+
+#[tokio::test]
+async fn our_own_server_holds_the_ping_of_a_running_job_until_that_job_ends() {
+    let server = FakeServer::start().await;
+    server.be_journeyman(Duration::from_secs(600));
+    let run = a_run();
+    let mut agent = Agent::in_state(&server, State::Building(run.clone())).await;
+    agent.pings_every(Duration::from_secs(1));
+    let calls = server.wait_for_calls("ping", 2).await;
+    // Whose server it is, the first answer tells.
+    assert!(!calls[0].headers.contains_key("prefer"));
+    assert_eq!(calls[1].headers["prefer"], "wait=1");
+    agent.lifecycle.apply(Event::JobEnded {
+        folder: run.folder,
+        next: None,
+    });
+    let third = server.wait_for_calls("ping", 3).await.remove(2);
+    assert!(!third.headers.contains_key("prefer"));
+    assert!(
+        third.body.contains(r#""runtimeStatus":"Idle""#),
+        "{}",
+        third.body
+    );
 }
 
 #[tokio::test]

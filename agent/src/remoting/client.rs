@@ -88,12 +88,13 @@ impl RemotingClient {
         let request = GetCookieRequest {
             agent_runtime_info: info,
         };
-        let answer = self.call_for_text(action, token, &request).await?;
+        let answer = self.call_for_text(action, token, &request, None).await?;
         remoting::read_cookie(&answer)
             .ok_or_else(|| self.unreadable(action, "it is empty".to_owned()))
     }
 
-    /// Tells the server that the agent lives; the answer is about the job it runs.
+    /// Tells the server that the agent lives; the answer is about the job it runs. With `wait`, our
+    /// own server may hold the call that long until there is something to tell.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -101,11 +102,14 @@ impl RemotingClient {
         &self,
         token: &Secret,
         info: AgentRuntimeInfo,
+        wait: Option<Duration>,
     ) -> Result<AgentInstruction, CallError> {
         let request = PingRequest {
             agent_runtime_info: info,
         };
-        let answer = self.call_for_text(Action::Ping, token, &request).await?;
+        let answer = self
+            .call_for_text(Action::Ping, token, &request, wait)
+            .await?;
         Ok(AgentInstruction::read(&answer))
     }
 
@@ -143,8 +147,9 @@ impl RemotingClient {
         action: Action,
         token: &Secret,
         body: &R,
+        wait: Option<Duration>,
     ) -> Result<String, CallError> {
-        let answer = self.call(action, token, body, None).await?;
+        let answer = self.call(action, token, body, wait).await?;
         let body = self.read_body(action, answer, MAX_WORD).await?;
         String::from_utf8(body).map_err(|error| self.unreadable(action, error.to_string()))
     }

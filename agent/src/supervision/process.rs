@@ -213,7 +213,7 @@ async fn say_idle(session: &Session) {
         return;
     };
     let (remoting, info) = (session.remoting(), session.runtime_info(&State::Idle));
-    match timeout(LAST_WORD, remoting.ping(&token, info)).await {
+    match timeout(LAST_WORD, remoting.ping(&token, info, None)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::info!(%error, "The server was not told of the stop"),
         Err(_) => tracing::info!("The server was not told of the stop: it does not answer"),

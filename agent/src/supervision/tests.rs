@@ -203,7 +203,7 @@ async fn a_spool_that_lost_its_end_does_not_hide_what_happened() {
     let (_folder, session) = registered_session(&server.url).await;
     session
         .remoting()
-        .ping(&"t".into(), Default::default())
+        .ping(&"t".into(), Default::default(), None)
         .await
         .unwrap();
     let run = dead_job(&session, &[Event::Acknowledged { offset: 100 }], b"one\n");

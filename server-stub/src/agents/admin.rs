@@ -171,6 +171,7 @@ pub async fn kill_running_tasks(app: &App, uuid: &str) -> Result<(), AdminError>
         .await
         .map_err(DatabaseError::from)?;
     write.commit().await.map_err(DatabaseError::from)?;
+    app.instructed.raise();
     Ok(())
 }
 

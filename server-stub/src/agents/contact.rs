@@ -106,6 +106,19 @@ pub async fn heard(
     Ok(after.instruction())
 }
 
+/// What to tell an agent about the job that it runs.
+///
+/// # Errors
+///
+/// The database could not be read.
+pub async fn instruction(app: &App, uuid: &str) -> Result<AgentInstruction, DatabaseError> {
+    let mut connection = app.database.readers().acquire().await?;
+    let agent = find(&mut connection, uuid).await?;
+    Ok(agent.map_or(AgentInstruction::None, |agent| {
+        Doing::of(&agent).instruction()
+    }))
+}
+
 /// The agent that speaks, if it may, and what it is doing by what it says.
 fn accept(
     agent: Option<Agent>,

@@ -12,7 +12,8 @@ pub use admin::{
     AdminError, Change, ListChange, NameKind, change, delete, disable, enable, kill_running_tasks,
 };
 pub use contact::{
-    ContactError, Contacts, SWEEP_INTERVAL, heard, new_cookie, server_started, sweep, watch,
+    ContactError, Contacts, SWEEP_INTERVAL, heard, instruction, new_cookie, server_started, sweep,
+    watch,
 };
 pub use record::{Agent, AgentRow, ConfigState, ShownStatus, find, insert, list};
 pub use status::{mark_building, mark_cancelled, mark_free};

@@ -46,9 +46,20 @@ pub(super) async fn get_cookie(call: Call) -> Result<Response, Refusal> {
 }
 
 pub(super) async fn ping(call: Call) -> Result<Response, Refusal> {
-    let (_, _, instruction) = call
+    let app = call.app.clone();
+    let deadline = Instant::now() + call.wait();
+    // Whatever comes after it was looked for is heard of.
+    let mut instructed = app.instructed.subscribe();
+    let (_, uuid, mut instruction) = call
         .hear::<PingRequest>(|request| &request.agent_runtime_info)
         .await?;
+    while instruction == AgentInstruction::None && Instant::now() < deadline {
+        tokio::select! {
+            () = instructed.raised() => instruction = agents::instruction(&app, &uuid).await?,
+            () = tokio::time::sleep_until(deadline) => break,
+            () = app.stopping.cancelled() => break,
+        }
+    }
     json(&instruction)
 }
 
@@ -99,14 +110,7 @@ pub(super) async fn is_ignored(call: Call) -> Result<Response, Refusal> {
 
 pub(super) async fn get_work(call: Call) -> Result<Response, Refusal> {
     let app = call.app.clone();
-    let longest = app.configuration.longest_wait;
-    let wait = call
-        .headers
-        .get(PREFER)
-        .and_then(|value| parse_prefer_wait(value.to_str().ok()?))
-        .map_or(Duration::ZERO, |seconds| {
-            Duration::from_secs(u64::from(seconds)).min(longest)
-        });
+    let wait = call.wait();
     let (request, agent) = call
         .read::<GetWorkRequest>(|request| &request.agent_runtime_info)
         .await?;
@@ -180,6 +184,16 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// How long the agent wants its call to be held until there is something for it.
+    fn wait(&self) -> Duration {
+        let asked = self.headers.get(PREFER);
+        asked
+            .and_then(|value| parse_prefer_wait(value.to_str().ok()?))
+            .map_or(Duration::ZERO, |seconds| {
+                Duration::from_secs(u64::from(seconds)).min(self.app.configuration.longest_wait)
+            })
+    }
+
     /// Reads a call that also tells how the agent is, and takes note of that. What comes back is
     /// the request, who made it, and what the agent should be told.
     async fn hear<T: DeserializeOwned>(

@@ -78,6 +78,7 @@ pub async fn cancel_stage(
     if started {
         app.work_changed.raise();
     }
+    app.instructed.raise();
     app.state_changed.raise();
     Ok(true)
 }

@@ -194,6 +194,7 @@ async fn cancel(app: &App, silent: &Silent, minutes: i64) -> Result<(), Scheduli
     if started {
         app.work_changed.raise();
     }
+    app.instructed.raise();
     app.state_changed.raise();
     let what = match job.state() {
         JobState::Scheduled => "no agent took it",

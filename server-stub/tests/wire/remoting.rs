@@ -327,3 +327,27 @@ async fn a_waiting_agent_gets_a_job_when_there_is_one() {
     assert_eq!(job["pipelineCounter"], 1);
     assert!(started.elapsed() < PATIENCE / 2, "nobody woke it");
 }
+
+#[tokio::test]
+async fn a_held_ping_brings_a_cancel_as_soon_as_it_is_asked_for() {
+    let server = Server::start().await;
+    server.add_pipeline().await;
+    let agent = Agent::registered(&server).await;
+    server.trigger().await;
+    let job = agent.job().await;
+    agent.report_state(&job, "Building").await;
+    let ping = async |status: &str, seconds: u32| {
+        let body = agent.body("ping", json!({ "agentRuntimeInfo": agent.info(status) }));
+        let wait = format!("wait={seconds}");
+        answer(agent.request("ping").header("Prefer", wait).body(body)).await
+    };
+    // Nobody has anything to tell: it is answered when its time is over.
+    assert_eq!(ping("Building", 1).await.text, "\"NONE\"");
+    // The server holds no call longer than 20 s, and would answer `NONE` then.
+    let mut held = std::pin::pin!(ping("Building", 600));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut held).await;
+    assert!(early.is_err(), "{early:?}");
+    let cancelled = server.confirm("/api/stages/web/1/build/1/cancel").await;
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
+    assert_eq!(held.await.text, "\"CANCEL\"");
+}
