@@ -24,7 +24,7 @@ use crate::{
     remoting::Polls,
     scheduling::{Queue, production::Production},
     trust::Trust,
-    users::Users,
+    users::{Users, oidc::Conversation},
     webhooks::WebhookSecret,
 };
 
@@ -41,6 +41,8 @@ pub struct App {
     /// What hosts of git repositories prove themselves with.
     pub webhook_secret: WebhookSecret,
     pub users: Users,
+    /// Who vouches for people besides their passwords.
+    pub provider: Option<Conversation>,
     pub consoles: Consoles,
     /// Held while the artifacts of a job are changed.
     pub artifact_locks: JobLocks,

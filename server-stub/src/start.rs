@@ -40,7 +40,7 @@ use crate::{
     retention, router,
     scheduling::{self, production, production::Production, timer},
     trust::{self, Trust, TrustError},
-    users::{self, Login, Users},
+    users::{self, Login, Users, oidc::Conversation},
     webhooks::{self, WebhookSecret},
 };
 
@@ -92,6 +92,8 @@ pub enum StartError {
     CipherKey(#[from] KeyError),
     #[error(transparent)]
     Webhooks(#[from] webhooks::SecretError),
+    #[error("cannot set up what speaks with the OpenID provider; check the system's certificates")]
+    Provider(#[source] reqwest::Error),
     #[error(transparent)]
     Random(#[from] users::secret::NoRandomness),
     #[error(transparent)]
@@ -177,6 +179,9 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         None => WebhookSecret::open(&paths.webhook_secret())?,
     };
 
+    let provider = configuration.provider.clone().map(Conversation::new);
+    let provider = provider.transpose().map_err(StartError::Provider)?;
+
     let endpoints = Endpoints {
         http_url: format!(
             "http://{}:{}/go",
@@ -207,6 +212,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         cipher,
         webhook_secret,
         users,
+        provider,
         artifact_locks: JobLocks::default(),
         report_tickets,
         polls: Polls::default(),

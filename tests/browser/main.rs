@@ -11,6 +11,7 @@ use journeyman_tests::{
     browser::{Browser, Page, output},
     chain::Chain,
     patience::wait_until,
+    provider::Provider,
     repo::Repo,
     scene::Scene,
     server::{PASSWORD, Server},
@@ -395,4 +396,28 @@ fn nothing_needs_a_script() {
     page.open(&shop.url("/agents"));
     assert!(page.text("main").contains("Password"));
     page.assert_quiet(&shop.server.http_url);
+}
+
+#[test]
+fn people_sign_in_with_a_provider() {
+    let scene = Scene::new("browser-sign-in");
+    let provider = Provider::start(&scene);
+    let mut arguments = provider.arguments();
+    arguments.push("--oidc-new-users=create".to_owned());
+    arguments.push("--oidc-role=staff=view".to_owned());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let server = Server::start_with(&scene, "server", &arguments);
+    provider.open(&server);
+    let browser = Browser::start(&scene);
+    let page = browser.page();
+    page.open(&format!("{}/agents", server.http_url));
+    page.follow("main a.button");
+    page.fill("[name=login]", "ann-1");
+    page.fill("[name=password]", "any");
+    page.follow("button[type=submit]");
+    // Back where the way to the login page began, as whom the provider says.
+    assert_eq!(page.eval("location.pathname"), "/go/agents");
+    assert_eq!(page.text(".account a"), "ann");
+    page.follow(".account button");
+    assert_eq!(page.eval("location.pathname"), "/go/auth/login");
 }

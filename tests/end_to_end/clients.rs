@@ -3,23 +3,21 @@
 //! They are installed from their registries into `target/clients`, once for each list of them.
 
 use std::{
-    fs::{self, File},
-    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
 };
 
 use journeyman_tests::{
-    binaries::{folder, repository},
+    binaries::repository,
     chain::Chain,
+    installed,
     repo::Repo,
     scene::Scene,
     server::{PASSWORD, Server},
 };
 use pretty_assertions::assert_eq;
 use reqwest::Method;
-use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 const PIPELINES: &str = "\
@@ -139,76 +137,23 @@ fn must(mut command: Command) -> String {
     printed
 }
 
-/// A folder in which something was installed by `install`, once for what is in `lists`. Others
-/// that want the same wait.
-fn installed(name: &str, lists: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
-    let mut content = Vec::new();
-    for list in lists {
-        content.extend(fs::read(programs().join(list)).unwrap());
-    }
-    let mark = digest(&SHA256, &content);
-    let mark: String = mark.as_ref()[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let target = folder().parent().unwrap().join("clients");
-    let place = target.join(format!("{name}-{mark}"));
-    fs::create_dir_all(&target).unwrap();
-    let lock = File::create(target.join(format!("{name}.lock"))).unwrap();
-    lock.lock().unwrap();
-    let done = place.join("installed");
-    if !done.exists() {
-        if place.exists() {
-            fs::remove_dir_all(&place).unwrap();
-        }
-        fs::create_dir(&place).unwrap();
-        install(&place);
-        File::create(&done)
-            .and_then(|mut file| file.write_all(b"\n"))
-            .unwrap();
-    }
-    place
-}
-
-/// Installs with a program of a registry. What it says when that cannot be reached is what the
-/// test says.
-fn install(mut command: Command, what: &str) {
-    let output = command.output();
-    let output = output.unwrap_or_else(|error| {
-        panic!("cannot run {command:?}: {error}. `.ci/prepare test` installs what is missing")
-    });
-    assert!(
-        output.status.success(),
-        "cannot install {what}, which this test needs; is the registry reached?\n{command:?}\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
 /// A Python with the clients of PyPI.
 fn python() -> PathBuf {
-    let place = installed("python", &["requirements.txt"], |place| {
+    let place = installed::installed("python", &[&programs().join("requirements.txt")], |place| {
         let mut venv = Command::new("python3");
         venv.args(["-m", "venv"]).arg(place.join("venv"));
-        install(venv, "a virtual environment of Python");
+        installed::install(venv, "a virtual environment of Python");
         let mut pip = Command::new(place.join("venv/bin/python"));
         pip.args(["-m", "pip", "install", "--quiet", "--requirement"])
             .arg(programs().join("requirements.txt"));
-        install(pip, "yagocd and gocd from PyPI");
+        installed::install(pip, "yagocd and gocd from PyPI");
     });
     place.join("venv/bin/python")
 }
 
 /// The `node_modules` with the clients of npm.
 fn node_modules() -> PathBuf {
-    let place = installed("node", &["package.json"], |place| {
-        fs::copy(programs().join("package.json"), place.join("package.json")).unwrap();
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock"])
-            .current_dir(place);
-        install(npm, "gocd-api and gocd from npm");
-    });
-    place.join("node_modules")
+    installed::node_modules("clients", "gocd-api and gocd from npm")
 }
 
 #[test]
@@ -269,7 +214,7 @@ fn the_gocd_command_of_npm_works() {
         let text = gocd(arguments);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
     };
-    fs::create_dir_all(home.join(".gocd_cli")).unwrap();
+    std::fs::create_dir_all(home.join(".gocd_cli")).unwrap();
     let url = &shop.server.http_url;
     gocd(&["configure", "-l", url, "-u", "admin", "-p", PASSWORD]);
     let agents = json(&["list", "agents"]);

@@ -15,6 +15,7 @@ mod people;
 mod releases;
 mod secrets;
 mod shortage;
+mod sign_in;
 mod stop;
 mod triggers;
 mod trust;

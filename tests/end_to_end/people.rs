@@ -14,20 +14,20 @@ use reqwest::{Client, RequestBuilder, redirect::Policy};
 use serde_json::Value;
 
 /// A browser, as far as a login goes: it keeps cookies and follows no redirect by itself.
-struct Browser {
+pub(crate) struct Browser {
     http: Client,
     runtime: tokio::runtime::Runtime,
 }
 
-struct Shown {
-    status: u16,
-    location: String,
+pub(crate) struct Shown {
+    pub(crate) status: u16,
+    pub(crate) location: String,
     cookie: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Browser {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             http: Client::builder()
                 .cookie_store(true)
@@ -43,11 +43,11 @@ impl Browser {
         }
     }
 
-    fn get(&self, url: &str) -> Shown {
+    pub(crate) fn get(&self, url: &str) -> Shown {
         self.show(self.http.get(url))
     }
 
-    fn send(&self, url: &str, fields: &[(&str, &str)]) -> Shown {
+    pub(crate) fn send(&self, url: &str, fields: &[(&str, &str)]) -> Shown {
         self.show(self.http.post(url).form(fields))
     }
 

@@ -24,10 +24,12 @@ pub mod fake_server;
 #[cfg(target_arch = "x86_64")]
 pub mod faults;
 pub mod gate;
+pub mod installed;
 pub mod load;
 pub mod package;
 pub mod patience;
 pub mod processes;
+pub mod provider;
 pub mod releases;
 pub mod repo;
 pub mod scene;

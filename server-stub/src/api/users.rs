@@ -19,7 +19,8 @@ use crate::App;
 use crate::answer::{Chain, Refusal};
 use crate::database::DatabaseError;
 use crate::users::details::{self, Details};
-use crate::users::known::KnownUser;
+use crate::users::identities::{self, Identity};
+use crate::users::known::{By, KnownUser};
 use crate::users::{Actor, Grant, Password, PasswordError, audit, known, store};
 
 const GOCD: &str = "/api/users";
@@ -136,7 +137,12 @@ fn show(user: &known::KnownUser) -> Value {
     json!({
         "name": user.name,
         "roles": user.rights.grants(),
-        "password": if user.in_file { "file" } else { "here" },
+        "password": match user.login {
+            By::Password => "here",
+            By::File => "file",
+            By::Nothing => "none",
+        },
+        "sign_in": user.identity != Identity::None,
     })
 }
 
@@ -145,6 +151,8 @@ fn show(user: &known::KnownUser) -> Value {
 struct Asked {
     password: Option<String>,
     roles: Option<Vec<Grant>>,
+    /// Whether the OpenID provider vouches for the user.
+    sign_in: Option<bool>,
     /// Only make a user who is not there yet.
     #[serde(default)]
     new: bool,
@@ -161,13 +169,14 @@ async fn set(
     let name = valid(&name)?;
     // What was sent may hold a password: the message tells the field, never the value.
     let asked: Asked = serde_json::from_value(body.into_value()).map_err(|_| {
-        invalid("A user is set with 'password' (text), 'roles' (a list of {role, group}) or both.")
+        invalid("A user is set with one or more of 'password' (text), 'roles' (a list of {role, group}) and 'sign_in' (true or false).")
     })?;
     let there = known::find(app, &name).await?;
     if asked.new && there.is_some() {
         return Err(invalid(format!("There is a user {name} already.")));
     }
-    if there.is_none() && asked.password.is_none() {
+    let created_to_sign_in = there.is_none() && asked.password.is_none();
+    if created_to_sign_in && asked.sign_in != Some(true) {
         return Err(not_found("User", "name", &name));
     }
     let hash = match asked.password {
@@ -178,6 +187,15 @@ async fn set(
     if let Some(hash) = &hash {
         store::set_password(&mut write, &name, hash, app.now_ms()).await?;
     }
+    if created_to_sign_in {
+        let created = identities::create(&mut write, &name, app.now_ms()).await;
+        created.map_err(|error| Refusal::internal("make a user", &error))?;
+    }
+    match asked.sign_in {
+        Some(true) => identities::allow(&mut write, &name).await?,
+        Some(false) => identities::forbid(&mut write, &name).await?,
+        None => {}
+    }
     if let Some(roles) = &asked.roles {
         store::set_rights(&mut write, &name, roles).await?;
     }
@@ -185,6 +203,11 @@ async fn set(
     let mut detail = Vec::new();
     if hash.is_some() {
         detail.push("a new password".to_owned());
+    }
+    match asked.sign_in {
+        Some(true) => detail.push("the OpenID provider vouches for the user".to_owned()),
+        Some(false) => detail.push("no sign-in with the OpenID provider".to_owned()),
+        None => {}
     }
     if let Some(roles) = &asked.roles {
         let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();

@@ -38,6 +38,17 @@ enum Action {
         #[arg(value_name = "ROLE[:GROUP]")]
         roles: Vec<Grant>,
     },
+    /// Let a user sign in with the OpenID provider (--oidc-issuer): whoever it calls by that name next
+    /// is the user from then on. Makes the user, without a password, if there is none.
+    SignIn {
+        name: String,
+        /// What a new user may do, or another in place of all else: as with `users add`.
+        #[arg(long = "role", value_name = "ROLE[:GROUP]")]
+        roles: Vec<Grant>,
+        /// No longer; sessions end.
+        #[arg(long, conflicts_with = "roles")]
+        off: bool,
+    },
     /// Forget a user, with all sessions and access tokens.
     Remove { name: String },
     /// Make an access token for a user and print it, once.
@@ -87,6 +98,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, ClientError> {
         Action::Role { name, roles } => {
             let body = json!({ "roles": roles });
             set(&client, "change the roles", &name, &body).await?;
+        }
+        Action::SignIn { name, roles, off } => {
+            let mut body = json!({ "sign_in": !off });
+            if !roles.is_empty() {
+                body["roles"] = json!(roles);
+            }
+            let tried = "change how the user signs in";
+            set(&client, tried, &name, &body).await?;
         }
         Action::Remove { name } => {
             let path = format!("{PATH}/{}", segment(&name));
@@ -158,10 +177,14 @@ fn show(client: &Client, users: &[Value]) {
             } else {
                 output::clean(&grants.join(", "))
             };
-            vec![text("name"), grants, text("password")]
+            let sign_in = match user["sign_in"].as_bool() {
+                Some(true) => "yes",
+                _ => "no",
+            };
+            vec![text("name"), grants, text("password"), sign_in.to_owned()]
         })
         .collect();
-    output::table(&["USER", "ROLES", "PASSWORD"], &rows);
+    output::table(&["USER", "ROLES", "PASSWORD", "SIGN-IN"], &rows);
 }
 
 async fn tokens(client: &Client, name: Option<&str>, all: bool) -> Result<(), ClientError> {

@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use super::{
     Configuration, Settings,
     file::{self, Position},
+    provider,
 };
 
 /// The file that is read if no other is named.
@@ -337,6 +338,7 @@ impl Effective {
                 settings.webhook_secret.as_ref(),
                 settings.webhook_secret_file.as_deref(),
             )?,
+            provider: provider::of(settings)?,
             ..Configuration::from_settings(settings)
         })
     }
@@ -379,7 +381,7 @@ impl Effective {
 }
 
 /// A secret, without the line's end that an editor puts behind it.
-fn secret(
+pub(super) fn secret(
     name: &str,
     text: Option<&SecretString>,
     path: Option<&Path>,
@@ -423,6 +425,12 @@ impl fmt::Display for Origin {
             Self::Environment(variable) => write!(formatter, "environment {variable}"),
             Self::Flag => formatter.write_str("flag"),
         }
+    }
+}
+
+impl Problem {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod file;
 mod layers;
+mod provider;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use url::Url;
 use crate::pipelines::git;
 
 pub use layers::{Effective, Origin, Problem, effective, without_environment};
+pub use provider::{GroupRole, NewUsers, Provider};
 pub use settings::{LogFormat, Settings};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -52,6 +54,8 @@ pub struct Configuration {
     pub job_timeout: Option<Duration>,
     /// What signs or accompanies the calls of webhooks.
     pub webhook_secret: Option<SecretString>,
+    /// Who vouches for people besides their passwords.
+    pub provider: Option<Provider>,
     /// Silence after which a pending agent is forgotten. GoCD: 300 s.
     pub pending_timeout: Duration,
     /// Life of an agent's client certificate.
@@ -117,6 +121,7 @@ impl Default for Configuration {
             automatic_runs: true,
             job_timeout: None,
             webhook_secret: None,
+            provider: None,
             pending_timeout: Duration::from_secs(300),
             certificate_life: 90 * DAY,
             longest_wait: Duration::from_secs(20),

@@ -7,6 +7,8 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
+use super::provider::{self, GroupRole, NewUsers};
+
 /// Everything that can be set. A field is a flag (`--http-port`), an environment variable
 /// (`JOURNEYMAN_HTTP_PORT`) and a key of the configuration file (`http-port`), in this order of
 /// precedence. Each secret has a twin whose name ends in `-file`.
@@ -125,6 +127,108 @@ pub struct Settings {
         help_heading = "People"
     )]
     pub password_file: Option<PathBuf>,
+
+    /// An OpenID Connect provider that people can sign in with besides their passwords: its issuer, as it
+    /// writes itself. This server's address there is URL/go/auth/signed_in; set --site-url for it.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_OIDC_ISSUER",
+        value_name = "URL",
+        value_parser = provider::issuer,
+        help_heading = "People"
+    )]
+    pub oidc_issuer: Option<String>,
+
+    /// What this server is called at the provider.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_OIDC_CLIENT_ID",
+        value_name = "ID",
+        help_heading = "People"
+    )]
+    pub oidc_client_id: Option<String>,
+
+    /// What it proves itself with there. Without one it is a public client.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_OIDC_CLIENT_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        help_heading = "People"
+    )]
+    pub oidc_client_secret: Option<SecretString>,
+
+    /// A file that holds it, so that no process listing shows it.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_OIDC_CLIENT_SECRET_FILE",
+        value_name = "FILE",
+        help_heading = "People"
+    )]
+    pub oidc_client_secret_file: Option<PathBuf>,
+
+    /// What the login page calls the provider. Default: its host.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_OIDC_NAME",
+        value_name = "NAME",
+        help_heading = "People"
+    )]
+    pub oidc_name: Option<String>,
+
+    /// What the provider is asked for besides `openid`. Repeatable; a list in the file.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_OIDC_SCOPE",
+        value_delimiter = ',',
+        default_value = "profile,email",
+        value_name = "SCOPE",
+        help_heading = "People"
+    )]
+    pub oidc_scope: Vec<String>,
+
+    /// The claim that is the name of the user.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_OIDC_USER_CLAIM",
+        default_value = "preferred_username",
+        value_name = "CLAIM",
+        help_heading = "People"
+    )]
+    pub oidc_user_claim: String,
+
+    /// The claim that lists somebody's groups at the provider.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_OIDC_GROUPS_CLAIM",
+        default_value = "groups",
+        value_name = "CLAIM",
+        help_heading = "People"
+    )]
+    pub oidc_groups_claim: String,
+
+    /// What people in a group at the provider may do. With any of these each sign-in sets the roles of
+    /// who signs in, in place of all others; without, they are given with `journeyman-server users
+    /// role`. Repeatable; a list in the file.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_OIDC_ROLE",
+        value_delimiter = ',',
+        value_name = "GROUP=ROLE[:PIPELINES]",
+        help_heading = "People"
+    )]
+    pub oidc_role: Vec<GroupRole>,
+
+    /// What becomes of somebody whom the provider knows and this server does not.
+    #[arg(
+        long,
+        env = "JOURNEYMAN_OIDC_NEW_USERS",
+        value_enum,
+        default_value_t = NewUsers::Refuse,
+        value_name = "WHAT",
+        help_heading = "People"
+    )]
+    pub oidc_new_users: NewUsers,
 
     /// Everybody on this machine may do everything without a login. Only on a loopback address.
     #[arg(

@@ -225,3 +225,75 @@ fn a_secret_is_read_from_its_file_and_never_shown() {
     assert!(effective.admin_password().is_err());
     assert_eq!(effective.unreadable().len(), 1);
 }
+
+#[test]
+fn what_can_be_told_of_a_provider_without_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "s\n").unwrap();
+    let secret = format!(
+        "--oidc-client-secret-file={}",
+        folder.path().join("secret").display()
+    );
+    let issuer = "--oidc-issuer=https://idp.example/realm";
+    let wrong = |given: &[&str]| match set(given, &[], folder.path()) {
+        Ok(effective) => effective
+            .unreadable()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        Err(problems) => problems,
+    };
+    let table: [(&[&str], &str); 6] = [
+        (&["--oidc-client-id=x"], "oidc-issuer is missing"),
+        (&[secret.as_str()], "oidc-issuer is missing"),
+        (&[issuer], "oidc-client-id is missing"),
+        (&[issuer, "--oidc-client-id=x", "--no-login"], "both set"),
+        (
+            &[
+                issuer,
+                "--oidc-client-id=x",
+                "--oidc-client-secret-file=/nonexistent",
+            ],
+            "cannot read",
+        ),
+        (&[], ""),
+    ];
+    for (given, expected) in table {
+        let found = wrong(given);
+        assert_eq!(
+            found.len(),
+            usize::from(!expected.is_empty()),
+            "{given:?}: {found:?}"
+        );
+        assert!(
+            found.iter().all(|one| one.contains(expected)),
+            "{given:?}: {found:?}"
+        );
+    }
+    for bad in [
+        "http://idp.example",
+        "https://idp.example?x",
+        "idp.example",
+        "https://a@b",
+    ] {
+        assert!(provider::issuer(bad).is_err(), "{bad}");
+    }
+    assert!(provider::issuer("http://127.0.0.1:9000").is_ok());
+    for bad in ["ops", "=admin", "ops=root"] {
+        assert!(bad.parse::<GroupRole>().is_err(), "{bad}");
+    }
+    let given = [
+        issuer,
+        "--oidc-client-id=x",
+        &secret,
+        "--oidc-role=cn=ops=operate:web,all=view",
+    ];
+    let effective = set(&given, &[], folder.path()).unwrap();
+    let provider = effective.configuration().unwrap().provider.unwrap();
+    assert_eq!(provider.name, "idp.example");
+    assert_eq!(provider.scopes, ["profile", "email"]);
+    assert_eq!(provider.new_users, NewUsers::Refuse);
+    assert_eq!(provider.client_secret.unwrap().expose_secret(), "s");
+    let roles: Vec<String> = provider.roles.iter().map(ToString::to_string).collect();
+    assert_eq!(roles, ["cn=ops=operate:web", "all=view"]);
+}

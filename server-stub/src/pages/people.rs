@@ -14,6 +14,8 @@ use super::{not_found, render, when};
 use crate::App;
 use crate::answer::{Chain, Refusal};
 use crate::database::DatabaseError;
+use crate::users::identities::{self, Identity};
+use crate::users::known::By;
 use crate::users::{Actor, Grant, Password, PasswordError, audit, known, store};
 
 const PAGE: &str = "/go/admin/users";
@@ -27,6 +29,8 @@ struct Page {
     groups: Vec<String>,
     /// Whether there is a login at all.
     login: bool,
+    /// What the OpenID provider is called.
+    provider: Option<String>,
     notice: Option<String>,
     typed_name: String,
     typed_roles: String,
@@ -42,6 +46,9 @@ struct Row {
     name: String,
     roles: String,
     in_file: bool,
+    has_password: bool,
+    /// Whether the OpenID provider vouches for the user.
+    signs_in: bool,
     /// Nobody removes themselves by mistake.
     is_self: bool,
 }
@@ -72,7 +79,9 @@ async fn show(
 ) -> Result<Response, Refusal> {
     let users = known::all(app).await?.into_iter().map(|user| Row {
         roles: written(user.rights.grants()),
-        in_file: user.in_file,
+        in_file: user.login == By::File,
+        has_password: user.login != By::Nothing,
+        signs_in: user.identity != Identity::None,
         is_self: user.name == actor.name,
         name: user.name,
     });
@@ -91,6 +100,7 @@ async fn show(
         users: users.collect(),
         groups,
         login: app.users.login,
+        provider: app.provider.as_ref().map(|known| known.name().to_owned()),
         notice,
         typed_name: name.to_owned(),
         typed_roles: roles.to_owned(),
@@ -197,7 +207,7 @@ pub(super) async fn act(
             store::set_rights(&mut write, &user.name, &roles).await?;
             audit::detail(written(&roles));
         }
-        "password" if user.in_file => {
+        "password" if user.login == By::File => {
             return refuse("This password is in the password file: change it there.".to_owned())
                 .await;
         }
@@ -209,6 +219,16 @@ pub(super) async fn act(
             write = app.database.write().await?;
             store::set_password(&mut write, &user.name, &hash, app.now_ms()).await?;
             audit::detail("a new password");
+        }
+        "sign-in" => {
+            write = app.database.write().await?;
+            identities::allow(&mut write, &user.name).await?;
+            audit::detail("the OpenID provider vouches for the user");
+        }
+        "no-sign-in" => {
+            write = app.database.write().await?;
+            identities::forbid(&mut write, &user.name).await?;
+            audit::detail("no sign-in with the OpenID provider");
         }
         "remove" if user.name == actor.name => {
             return refuse("Nobody can remove themselves: another admin does it.".to_owned()).await;

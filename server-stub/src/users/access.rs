@@ -37,7 +37,7 @@ const FOR_AGENTS: [&str; 6] = [
 ];
 
 /// Routes that tell nothing.
-const OPEN: [&str; 11] = [
+const OPEN: [&str; 13] = [
     "/",
     "/go",
     "/go/",
@@ -50,6 +50,8 @@ const OPEN: [&str; 11] = [
     "/go/api/version",
     "/go/auth/login",
     "/go/auth/security_check",
+    "/go/auth/sign_in",
+    "/go/auth/signed_in",
 ];
 
 /// The same for all that begins so; webhooks have a secret of their own, and the address of a report
@@ -191,6 +193,8 @@ mod tests {
             ("GET", "/go/api/v1/ready", Nothing),
             ("GET", "/go/auth/login", Nothing),
             ("POST", "/go/auth/security_check", Nothing),
+            ("GET", "/go/auth/sign_in", Nothing),
+            ("GET", "/go/auth/signed_in", Nothing),
             ("POST", "/go/auth/logout", Account),
             ("POST", "/go/access_tokens/{id}/revoke", Account),
             ("GET", "/go/reports/{ticket}/{*path}", Nothing),

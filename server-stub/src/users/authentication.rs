@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header};
 use secrecy::SecretString;
+use sqlx::SqliteConnection;
 
 use super::{
     Actor, Means, password_file, secret,
@@ -87,7 +88,9 @@ pub(super) async fn with_password(
         admitted.map_err(|wait| Unknown::TooMany(wait.0))
     };
     admit()?;
+    // Who has no password is like somebody who is not there.
     let hash = password_hash(app, &name).await?;
+    let hash = hash.filter(|hash| !hash.starts_with(store::NO_PASSWORD));
     let known = |hash: String| Known {
         name: name.clone(),
         password_hash: hash,
@@ -178,10 +181,18 @@ async fn actor(app: &App, name: String, means: Means) -> Result<Actor, Unknown> 
 /// The stored hash of a user's password: the server's own users come before those of the file.
 async fn password_hash(app: &App, name: &str) -> Result<Option<String>, Unknown> {
     let mut connection = app.database.readers().acquire().await?;
-    if let Some(user) = store::find(&mut connection, name).await? {
+    password_hash_in(app, &mut connection, name).await
+}
+
+/// The same as a transaction sees it.
+pub(super) async fn password_hash_in(
+    app: &App,
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<Option<String>, Unknown> {
+    if let Some(user) = store::find(connection, name).await? {
         return Ok(Some(user.password_hash));
     }
-    drop(connection);
     let Some(path) = &app.users.password_file else {
         return Ok(None);
     };
@@ -197,11 +208,16 @@ fn basic(given: &str) -> Option<(String, SecretString)> {
 
 /// The id of the session that the browser sends.
 pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
+    cookie_called(headers, COOKIE)
+}
+
+/// A cookie by its name.
+pub(super) fn cookie_called<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == COOKIE).then_some(value))
+        .find_map(|(name, value)| (name == wanted).then_some(value))
 }

@@ -10,13 +10,14 @@ use axum::{
     routing::get,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{
     audit,
     authentication::{self, Unknown, cookie},
-    guard, secret,
+    guard, oidc, secret,
     sessions::{self, COOKIE},
 };
 use crate::{App, answer::Refusal, database::DatabaseError, listening::Peer, pages};
@@ -30,6 +31,8 @@ pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/auth/login", get(page))
         .route("/auth/security_check", axum::routing::post(log_in))
+        .route("/auth/sign_in", get(oidc::begin))
+        .route("/auth/signed_in", get(oidc::back))
         .route("/auth/logout", get(log_out).post(log_out))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(pages::guard))
@@ -41,12 +44,19 @@ struct Page {
     notice: Option<String>,
     name: String,
     to: String,
+    provider: Option<Offer>,
+}
+
+/// The way to a provider.
+struct Offer {
+    name: String,
+    path: String,
 }
 
 #[derive(Deserialize)]
-struct Asked {
+pub(super) struct Asked {
     #[serde(default)]
-    to: String,
+    pub(super) to: String,
 }
 
 #[derive(Deserialize)]
@@ -63,12 +73,31 @@ async fn page(State(app): State<Arc<App>>, Query(asked): Query<Asked>) -> Respon
     if !app.users.login {
         return Redirect::to(HOME).into_response();
     }
+    shown(&app, StatusCode::OK, None, "", &asked.to)
+}
+
+/// The login page, with what went wrong before.
+pub(super) fn shown(
+    app: &App,
+    status: StatusCode,
+    notice: Option<String>,
+    name: &str,
+    to: &str,
+) -> Response {
+    let provider = app.provider.as_ref().map(|known| Offer {
+        name: known.name().to_owned(),
+        path: format!(
+            "/go/auth/sign_in?to={}",
+            utf8_percent_encode(to, NON_ALPHANUMERIC)
+        ),
+    });
     let page = Page {
-        notice: None,
-        name: String::new(),
-        to: asked.to,
+        notice,
+        name: name.to_owned(),
+        to: to.to_owned(),
+        provider,
     };
-    pages::render(StatusCode::OK, &page)
+    pages::render(status, &page)
 }
 
 async fn log_in(
@@ -82,12 +111,8 @@ async fn log_in(
     }
     let address = peer.address.ip();
     let again = |status: StatusCode, notice: &str| {
-        let page = Page {
-            notice: Some(notice.to_owned()),
-            name: given.j_username.clone(),
-            to: given.to.clone(),
-        };
-        pages::render(status, &page)
+        let notice = Some(notice.to_owned());
+        shown(&app, status, notice, &given.j_username, &given.to)
     };
     let password = SecretString::from(given.j_password);
     let known = authentication::with_password(&app, &given.j_username, &password, address).await;
@@ -136,7 +161,7 @@ async fn log_out(
 }
 
 /// Where to go after the login: to a page here, never to another site.
-fn own_page(to: &str) -> &str {
+pub(super) fn own_page(to: &str) -> &str {
     let plain = to
         .bytes()
         .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -147,7 +172,7 @@ fn own_page(to: &str) -> &str {
     }
 }
 
-fn set_cookie(response: &mut Response, pair: &str, secure: bool) {
+pub(super) fn set_cookie(response: &mut Response, pair: &str, secure: bool) {
     let secure = if secure { "; Secure" } else { "" };
     let cookie = format!("{pair}; Path=/go; HttpOnly; SameSite=Lax{secure}");
     if let Ok(value) = HeaderValue::from_str(&cookie) {

@@ -1,7 +1,7 @@
 //! People: who they are, what they may do, and what they have done.
 //!
-//! A person says who they are by a password (Basic, or a form that opens a session) or by an access
-//! token; [`guard`] finds out who that is and whether they may, for every request but those of
+//! A person says who they are by a password (Basic, or a form that opens a session), by a provider
+//! that vouches for them ([`oidc`]) or by an access token; [`guard`] finds out who that is and whether they may, for every request but those of
 //! [`access`] that are open to all, and writes what was changed into the [`audit`] log. What a
 //! handler sees of it is the [`Actor`].
 //!
@@ -15,8 +15,10 @@ mod authentication;
 pub mod details;
 pub(crate) mod forms;
 mod guard;
+pub(crate) mod identities;
 pub(crate) mod known;
 pub mod login;
+pub mod oidc;
 mod open;
 mod password_file;
 mod passwords;

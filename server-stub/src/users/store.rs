@@ -8,12 +8,23 @@ use crate::database::DatabaseError;
 /// The longest name of a user, in bytes.
 const LONGEST_NAME: usize = 64;
 
+/// What stands before the digest of no password: random text, which no password leads to, and which
+/// sessions end with as with another password.
+pub(super) const NO_PASSWORD: char = '!';
+
 /// A user whose password is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     pub name: String,
     pub password_hash: String,
     pub created_at: i64,
+}
+
+impl User {
+    /// Whether there is one; else only a provider lets the user in.
+    pub fn has_password(&self) -> bool {
+        !self.password_hash.starts_with(NO_PASSWORD)
+    }
 }
 
 /// A text that cannot be the name of a user.
@@ -103,6 +114,7 @@ pub async fn remove(
         "DELETE FROM sessions WHERE user_name = $1",
         "DELETE FROM user_roles WHERE user_name = $1",
         "DELETE FROM user_details WHERE user_name = $1",
+        "DELETE FROM identities WHERE user_name = $1",
         "DELETE FROM users WHERE name = $1",
     ] {
         removed += sqlx::query(statement)

@@ -38,8 +38,10 @@ pub(super) struct Grant {
 pub(super) struct Account {
     name: String,
     roles: Vec<Grant>,
-    /// `here` or `file`.
+    /// `here`, `file` or `none`.
     password: String,
+    /// Whether the OpenID provider vouches for the user.
+    sign_in: bool,
 }
 
 #[derive(ToSchema)]
@@ -51,6 +53,8 @@ pub(super) struct Accounts {
 pub(super) struct SetAccount {
     password: Option<String>,
     roles: Option<Vec<Grant>>,
+    /// Whether the OpenID provider vouches for the user.
+    sign_in: Option<bool>,
     /// Only make a user who is not there yet.
     new: Option<bool>,
 }
