@@ -16,6 +16,7 @@ use crate::{
     health::Health,
     jobs::JobLocks,
     listening::Peer,
+    maintenance::Maintenance,
     materials::Materials,
     metrics::Metrics,
     pipelines::{cipher::Cipher, watch::Looks},
@@ -41,6 +42,8 @@ pub struct App {
     /// What hosts of git repositories prove themselves with.
     pub webhook_secret: WebhookSecret,
     pub users: Users,
+    /// Whether the server keeps still.
+    pub maintenance: Maintenance,
     /// Who vouches for people besides their passwords.
     pub provider: Option<Conversation>,
     pub consoles: Consoles,

@@ -35,6 +35,7 @@ pub mod history;
 pub mod jobs;
 pub mod listening;
 pub mod log;
+pub mod maintenance;
 pub mod materials;
 pub mod metrics;
 pub mod pages;

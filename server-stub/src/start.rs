@@ -19,6 +19,7 @@ use crate::{
     App, agents,
     app::{Endpoints, Signal},
     artifacts::Tickets,
+    backup,
     clock::Clock,
     configuration::{Configuration, Paths, Port, url_host},
     console::Consoles,
@@ -27,6 +28,7 @@ use crate::{
     health::Health,
     jobs::JobLocks,
     listening::{self, BindError, Listener, STOP_GRACE},
+    maintenance::{self, Maintenance},
     materials::{self, Materials},
     metrics::Metrics,
     pipelines::{
@@ -163,6 +165,8 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
     let mut write = database.write().await?;
     let keys = Keys::open(&mut write, auto_register_key.as_ref()).await?;
     let (users, first_password) = Users::open(login, &paths, &mut write, clock.now_ms()).await?;
+    let maintenance = Maintenance::open(&mut write, clock.now_ms()).await?;
+    backup::asked::server_started(&mut write).await?;
     agents::server_started(&mut write, clock.now_ms()).await?;
     write.commit().await.map_err(DatabaseError::from)?;
     let key = keys.auto_register_key().expose_secret();
@@ -212,6 +216,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         cipher,
         webhook_secret,
         users,
+        maintenance,
         provider,
         artifact_locks: JobLocks::default(),
         report_tickets,
@@ -226,6 +231,7 @@ pub async fn start(start: Start) -> Result<Running, StartError> {
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
     });
+    maintenance::tell(&app);
     releases::store::tidy(&app).await?;
     releases::folder::refresh(&app).await?;
     let routes = router::router(Arc::clone(&app));

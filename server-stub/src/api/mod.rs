@@ -4,6 +4,7 @@ mod access_tokens;
 mod agent_history;
 mod agents;
 mod audit;
+mod backups;
 mod body;
 mod call;
 mod cctray;
@@ -20,6 +21,7 @@ mod export;
 mod feeds;
 mod instances;
 mod jobs;
+mod maintenance;
 mod material;
 mod materials;
 mod notify;
@@ -71,6 +73,7 @@ pub fn router() -> Router<Arc<App>> {
         .merge(access_tokens::router())
         .merge(agents::router())
         .merge(audit::router())
+        .merge(backups::router())
         .merge(cctray::router())
         .merge(compare::router())
         .merge(config_repos::router())
@@ -85,6 +88,7 @@ pub fn router() -> Router<Arc<App>> {
         .merge(feeds::router())
         .merge(instances::router())
         .merge(jobs::router())
+        .merge(maintenance::router())
         .merge(materials::router())
         .merge(pipelines::router())
         .merge(preflight::router())

@@ -6,6 +6,7 @@
 //! two fit together; a file that has gone meanwhile makes it begin again.
 
 mod archive;
+pub mod asked;
 mod create;
 mod restore;
 #[cfg(test)]

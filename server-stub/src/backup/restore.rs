@@ -43,6 +43,8 @@ pub async fn restore(place: &Path, paths: &Paths, replace: bool) -> Result<Resto
     let paths = Paths::new(data.clone(), None);
     let lock = hold(&paths, replace)?;
     let new = beside(&data, ".restoring");
+    // A restore that was killed may have had them.
+    keep_backups(&new, &data).map_err(file_error("keep the backups of", &data))?;
     let outcome = put_in_place(place, &data, &new).await;
     if outcome.is_err() {
         let _ = remove(&new);
@@ -58,10 +60,14 @@ async fn put_in_place(place: &Path, data: &Path, new: &Path) -> Result<Restored,
     if let Some(damage) = database::damage(&database).await? {
         return Err(BackupError::Broken(format!("its database: {damage}")));
     }
-    let swapped = swap(new, data);
-    swapped.map_err(|source| BackupError::Swap {
-        path: data.to_path_buf(),
-        source,
+    let kept = keep_backups(data, new);
+    let swapped = kept.and_then(|()| swap(new, data));
+    swapped.map_err(|source| {
+        let _ = keep_backups(new, data);
+        BackupError::Swap {
+            path: data.to_path_buf(),
+            source,
+        }
     })?;
     // What was there before, if anything was.
     remove(new).map_err(file_error("remove what was there before,", new))?;
@@ -73,6 +79,18 @@ async fn put_in_place(place: &Path, data: &Path, new: &Path) -> Result<Restored,
         version: manifest.version,
         missing: manifest.missing,
     })
+}
+
+/// Moves the backups that the server was asked for from one data folder to another that has none: what
+/// is replaced is what they are of.
+fn keep_backups(from: &Path, to: &Path) -> io::Result<()> {
+    let backups = |data: &Path| Paths::new(data.to_path_buf(), None).backups();
+    if !backups(from).is_dir() || backups(to).exists() || !to.is_dir() {
+        return Ok(());
+    }
+    fs::rename(backups(from), backups(to))?;
+    durable::sync_folder(to)?;
+    durable::sync_folder(from)
 }
 
 /// Makes sure that no server uses the folder, for as long as the answer is held.

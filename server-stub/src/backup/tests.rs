@@ -178,3 +178,68 @@ async fn what_has_gone_from_the_disk_is_named() {
     assert_eq!(made.missing, [format!("blobs/artifacts/{job}/pkg/a.txt")]);
     drop(scene);
 }
+
+#[tokio::test]
+async fn a_running_server_is_asked_for_a_backup() {
+    use http::Method;
+    let (scene, paths, _) = scene().await;
+    let app = scene.app();
+    let client = reqwest::Client::new();
+    let call = |method: Method, path: &str| {
+        let url = format!("{}/api/backups{path}", app.endpoints.http_url);
+        let request = client.request(method, url);
+        request.header("X-GoCD-Confirm", "true").send()
+    };
+    for (path, expected) in [("/1", 404), ("/running", 404), ("/x", 400)] {
+        let answer = call(Method::GET, path).await.unwrap();
+        assert_eq!(answer.status(), expected, "{path}");
+    }
+    let asked = call(Method::POST, "").await.unwrap();
+    assert_eq!(asked.status(), 202);
+    assert_eq!(asked.headers()["location"], "/go/api/backups/1");
+    assert_eq!(asked.headers()["retry-after"], "5");
+    let mut changed = app.state_changed.subscribe();
+    let made = loop {
+        let answer = call(Method::GET, "/1").await.unwrap();
+        let kind = answer.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert!(kind.starts_with("application/vnd.go.cd.v2+json"), "{kind}");
+        let made: serde_json::Value = answer.json().await.unwrap();
+        if made["status"] != "IN_PROGRESS" {
+            break made;
+        }
+        changed.raised().await;
+    };
+    assert_eq!(made["status"], "COMPLETED", "{made}");
+    assert_eq!(made["user"]["login_name"], "anonymous");
+    let place = std::path::PathBuf::from(made["path"].as_str().unwrap());
+    assert!(place.starts_with(paths.backups()), "{made}");
+    // It is one, and a restore of it over the same folder leaves it there.
+    let Scene { running, data, .. } = scene;
+    running.stop().await;
+    let restored = restore(&place, &paths, true).await.unwrap();
+    assert_eq!(restored.missing.len(), 0);
+    assert!(place.is_file());
+
+    // One that was under way when the server ended is none.
+    let running = start(data.path()).await;
+    let mut write = running.app.database.write().await.unwrap();
+    sqlx::query(
+        "INSERT INTO backups (started_at, started_by, path, status, message) VALUES (0, 'a', 'b', 'IN_PROGRESS', '')",
+    )
+    .execute(&mut *write)
+    .await
+    .unwrap();
+    assert!(asked::running(&mut write).await.unwrap().is_some());
+    write.commit().await.unwrap();
+    assert_eq!(asked::ask(&running.app, "b").await.unwrap(), None);
+    running.stop().await;
+    let running = start(data.path()).await;
+    let mut reader = running.app.database.readers().acquire().await.unwrap();
+    let last = asked::latest(&mut reader, 1).await.unwrap().remove(0);
+    assert_eq!(last.status, "ABORTED");
+    drop(reader);
+    running.stop().await;
+}

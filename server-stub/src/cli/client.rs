@@ -143,6 +143,18 @@ impl Client {
         self.call(method, tried, path, body).await
     }
 
+    /// A write without a body that is answered with nothing.
+    pub(super) async fn tell(
+        &self,
+        method: Method,
+        tried: &str,
+        path: &str,
+    ) -> Result<(), ClientError> {
+        let url = format!("{}{path}", self.base);
+        self.ask(method, tried, &url, None).await?;
+        Ok(())
+    }
+
     /// Asks for a text or a file.
     pub(super) async fn bytes(&self, tried: &str, path: &str) -> Result<Bytes, ClientError> {
         let url = format!("{}{path}", self.base);

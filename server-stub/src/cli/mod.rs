@@ -16,6 +16,7 @@ mod encrypt;
 mod follow;
 mod health;
 mod jobs;
+mod maintenance;
 mod output;
 mod pipelines;
 mod releases;
@@ -74,6 +75,8 @@ enum Command {
     WebhookSecret(webhook_secret::Arguments),
     /// People: who may log in, what they may do, and their access tokens.
     Users(users::Arguments),
+    /// Keep the server still, while its machine or its repositories are worked on.
+    Maintenance(maintenance::Arguments),
     /// Show who changed what.
     Audit(audit::Arguments),
     /// Copy the database and all files that belong to it, also while the server runs. The copy is
@@ -141,6 +144,7 @@ pub async fn run(arguments: Arguments, matches: &ArgMatches) -> ExitCode {
         Command::Encrypt(arguments) => Ok(encrypt::run(&arguments)),
         Command::WebhookSecret(arguments) => Ok(webhook_secret::run(&arguments)),
         Command::Users(arguments) => users::run(arguments).await,
+        Command::Maintenance(arguments) => maintenance::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
         Command::Backup(arguments) => Ok(backup::back_up(arguments).await),
         Command::Restore(arguments) => Ok(backup::restore(arguments).await),

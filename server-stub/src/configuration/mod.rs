@@ -229,6 +229,11 @@ impl Paths {
         self.packages().join(sha256)
     }
 
+    /// Backups that a running server was asked for; a restore leaves them.
+    pub fn backups(&self) -> PathBuf {
+        self.data.join("backups")
+    }
+
     /// Uploads on their way; emptied at start.
     pub fn incoming(&self) -> PathBuf {
         self.data.join("blobs").join("incoming")

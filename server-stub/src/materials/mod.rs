@@ -15,4 +15,4 @@ pub use store::{
     Cursor, File, Files, MODIFICATIONS_OF_A_RUN, Modification, Page, between, files_between, find,
     head, modifications,
 };
-pub use watch::{Materials, watch};
+pub use watch::{Materials, wake, watch};

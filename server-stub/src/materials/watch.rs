@@ -123,6 +123,13 @@ impl Materials {
         (due, next)
     }
 
+    /// The fingerprints of those that are looked at just now.
+    pub(crate) fn busy(&self) -> Vec<String> {
+        let entries = self.entries();
+        let busy = entries.iter().filter(|(_, entry)| entry.busy);
+        busy.map(|(fingerprint, _)| fingerprint.clone()).collect()
+    }
+
     fn done(&self, fingerprint: &str, well: bool, now: i64, interval: Duration) {
         let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
         let mut entries = self.entries();
@@ -175,8 +182,16 @@ async fn read(app: &App) -> Result<Vec<InUse>, DatabaseError> {
     Ok(all)
 }
 
+/// Says that what was not done in maintenance can be done.
+pub fn wake(app: &App) {
+    app.materials.wake.notify_one();
+}
+
 /// Starts looking at what is due; answers how long nothing else is.
 fn start_due(app: &Arc<App>, all: &[InUse]) -> Duration {
+    if app.maintenance.is_on() {
+        return IDLE;
+    }
     let automatic = app.configuration.automatic_runs;
     let (due, next) = app.materials.take_due(all, app.now_ms(), automatic);
     for (fingerprint, material) in due {

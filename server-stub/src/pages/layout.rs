@@ -10,6 +10,8 @@ use crate::users::{Role, forms};
 tokio::task_local! {
     /// What is wrong while the page is rendered.
     static HEALTH: Badge;
+    /// Who keeps the server still, if anybody does.
+    static MAINTENANCE: Option<String>;
 }
 
 /// How much is wrong just now.
@@ -24,6 +26,9 @@ pub(crate) async fn with_health<T>(app: &App, request: impl Future<Output = T>) 
     let all = health::list(app);
     let errors = all.iter().filter(|one| one.level == Level::Error).count();
     let warnings = all.len() - errors;
+    let maintenance = app.maintenance.is_on();
+    let by = maintenance.then(|| app.maintenance.state().by);
+    let request = MAINTENANCE.scope(by, request);
     HEALTH.scope(Badge { errors, warnings }, request).await
 }
 
@@ -85,6 +90,11 @@ pub(crate) fn links(here: &str) -> Vec<Link> {
             badge: (section.key == "health").then(badge).flatten(),
         })
         .collect()
+}
+
+/// Who has begun the maintenance that there is.
+pub(crate) fn maintenance() -> Option<String> {
+    MAINTENANCE.try_with(Clone::clone).ok().flatten()
 }
 
 /// Nothing if nothing is wrong.

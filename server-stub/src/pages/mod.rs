@@ -112,6 +112,8 @@ pub fn router() -> Router<Arc<App>> {
         )
         .route("/admin/config_repos/{id}/{action}", post(repositories::act))
         .route("/health", get(server::page))
+        .route("/admin/maintenance/{switch}", post(server::maintenance))
+        .route("/admin/backups", post(server::back_up))
         .route("/admin/users", get(people::page).post(people::add))
         .route("/admin/users/{name}/{action}", post(people::act))
         .route("/admin/audit", get(people::log))

@@ -4,22 +4,34 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::State;
-use axum::response::Response;
+use axum::Extension;
+use axum::extract::{Path as UrlPath, State};
+use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
 
-use super::{render, when};
+use super::{may, render, when};
 use crate::App;
 use crate::answer::Refusal;
+use crate::backup::asked::{self, Asked};
 use crate::cli::size;
 use crate::database::DatabaseError;
 use crate::health::{self, Level};
+use crate::maintenance;
 use crate::space;
+use crate::users::Actor;
+
+/// So many backups are shown.
+const BACKUPS: i64 = 5;
 
 #[derive(Template)]
 #[template(path = "health.html")]
 struct Page {
     messages: Vec<Message>,
+    maintenance: bool,
+    /// Whether the one who looks may change what the server does.
+    may_administer: bool,
+    backups: Vec<BackupRow>,
+    backing_up: bool,
     facts: Vec<Group>,
 }
 
@@ -34,6 +46,15 @@ struct Message {
     message: String,
     detail: String,
     since: String,
+}
+
+struct BackupRow {
+    at: String,
+    by: String,
+    state: &'static str,
+    tone: &'static str,
+    path: String,
+    message: String,
 }
 
 struct Group {
@@ -108,11 +129,63 @@ pub(super) async fn page(State(app): State<Arc<App>>) -> Result<Response, Refusa
             ],
         },
     ];
+    let may_administer = may::administer();
+    let mut backups = Vec::new();
+    if may_administer {
+        let acquired = app.database.readers().acquire().await;
+        let mut connection = acquired.map_err(DatabaseError::from)?;
+        backups = asked::latest(&mut connection, BACKUPS).await?;
+    }
     let page = Page {
         messages: messages.collect(),
+        maintenance: app.maintenance.is_on(),
+        may_administer,
+        backing_up: backups.iter().any(|one| one.status == "IN_PROGRESS"),
+        backups: backups.into_iter().map(backup).collect(),
         facts,
     };
     Ok(render(StatusCode::OK, &page))
+}
+
+fn backup(one: Asked) -> BackupRow {
+    let (state, tone) = match one.status.as_str() {
+        "IN_PROGRESS" => ("being made", "building"),
+        "COMPLETED" => ("made", "passed"),
+        "ABORTED" => ("cut short", "cancelled"),
+        _ => ("failed", "failed"),
+    };
+    BackupRow {
+        at: when(one.started_at),
+        by: one.started_by,
+        state,
+        tone,
+        path: one.path,
+        message: one.message,
+    }
+}
+
+/// Begins or ends maintenance. Somebody else may have done it just before, which is as good.
+pub(super) async fn maintenance(
+    State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
+    UrlPath(switch): UrlPath<String>,
+) -> Result<Response, Refusal> {
+    let on = match switch.as_str() {
+        "on" => true,
+        "off" => false,
+        _ => return Err(super::not_found("such page")),
+    };
+    maintenance::switch(&app, on, &actor.name).await?;
+    Ok(Redirect::to("/go/health").into_response())
+}
+
+/// Begins a backup, unless one is under way.
+pub(super) async fn back_up(
+    State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Response, Refusal> {
+    asked::ask(&app, &actor.name).await?;
+    Ok(Redirect::to("/go/health").into_response())
 }
 
 /// The database with the files beside it.

@@ -36,6 +36,10 @@ impl Default for Looks {
 
 /// Has a repository looked at now; if somebody looks at it already, then once more.
 pub fn look_soon(app: &Arc<App>, id: &str) {
+    // At its end all are looked at.
+    if app.maintenance.is_on() {
+        return;
+    }
     let asked = &app.looks.asked;
     let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
     if asked.insert(id.to_owned()) {
@@ -51,6 +55,9 @@ pub async fn watch(app: Arc<App>) {
         tokio::select! {
             () = app.stopping.cancelled() => return,
             _ = ticks.tick() => {}
+        }
+        if app.maintenance.is_on() {
+            continue;
         }
         match all(&app).await {
             Ok(ids) => ids.iter().for_each(|id| start(&app, id, false)),

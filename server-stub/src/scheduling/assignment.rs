@@ -20,6 +20,9 @@ use crate::database::DatabaseError;
 ///
 /// The database could not be used; nothing was assigned then.
 pub async fn assign(app: &App, agent: &Agent) -> Result<Option<BuildWork>, SchedulingError> {
+    if app.maintenance.is_on() {
+        return Ok(None);
+    }
     let waiting = queue::waiting(app).await?;
     // Most calls find nothing: they read nothing more, and take no turn at writing.
     if waiting.is_empty() {

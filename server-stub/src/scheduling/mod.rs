@@ -33,6 +33,7 @@ mod work;
 pub use assignment::assign;
 pub use cancel::{CancelError, cancel_stage, reschedule_jobs_of};
 pub use comment::{CommentError, comment};
+pub(crate) use progression::try_again;
 pub use progression::{Refused, RunStageError, may_run, resume, run_stage};
 pub use queue::{Head, Queue, environments, waiting};
 pub use reports::{is_ignored, report_completed, report_completing, report_status};

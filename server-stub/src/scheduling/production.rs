@@ -116,6 +116,10 @@ pub async fn watch(app: Arc<App>) {
             () = changed.raised() => {}
             () = tokio::time::sleep(IDLE) => configuration_changed(&app),
         }
+        if app.maintenance.is_on() {
+            // What is due stays so.
+            continue;
+        }
         tokio::select! {
             () = app.stopping.cancelled() => return,
             outcome = look(&app, &mut seen) => if let Err(error) = outcome {

@@ -10,6 +10,7 @@ use super::run::{self, JobRow, Run, StageRow};
 use super::{instances, state};
 use crate::App;
 use crate::database::DatabaseError;
+use crate::maintenance;
 use crate::pipelines::definition::{Approval, LockBehavior, Operators, Stage};
 use crate::pipelines::store::encode;
 use crate::users::{Actor, Role};
@@ -282,6 +283,9 @@ pub(super) async fn wake(
     .bind(pipeline)
     .fetch_all(&mut *connection)
     .await?;
+    if !waiting.is_empty() && maintenance::is_on(connection).await? {
+        return Ok(false);
+    }
     let mut started = false;
     for stage in waiting {
         let state = state::state_of(connection, pipeline).await?;
@@ -532,7 +536,7 @@ pub async fn resume(app: &App) -> Result<(), DatabaseError> {
 /// # Errors
 ///
 /// The database could not be used.
-pub(super) async fn try_again(app: &App) -> Result<(), DatabaseError> {
+pub(crate) async fn try_again(app: &App) -> Result<(), DatabaseError> {
     let mut write = app.database.write().await?;
     let started = wake_all(&mut write, app.now_ms()).await?;
     write.commit().await?;

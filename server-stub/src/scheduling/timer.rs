@@ -44,7 +44,11 @@ pub async fn watch(app: Arc<App>) {
         {
             tracing::error!(error = %Chain(&error), "cannot read which pipelines have timers");
         }
-        for pipeline in timers.due(app.clock.now()) {
+        let due = timers.due(app.clock.now());
+        if app.maintenance.is_on() {
+            continue;
+        }
+        for pipeline in due {
             let started = start(Arc::clone(&app), pipeline);
             app.tasks.spawn(started);
         }

@@ -59,9 +59,10 @@ const OPEN: [&str; 13] = [
 const OPEN_BELOW: [&str; 3] = ["/go/assets/", "/go/api/webhooks/", "/go/reports/"];
 
 /// For those who administer the server, reading too.
-const FOR_ADMINS: [&str; 5] = [
+const FOR_ADMINS: [&str; 6] = [
     "/go/admin/",
     "/go/api/admin/",
+    "/go/api/backups",
     "/go/api/journeyman/audit",
     "/go/api/journeyman/users",
     "/go/api/users",
@@ -138,6 +139,20 @@ pub(super) fn need(
         return Need::Anywhere(Role::View);
     }
     Need::Everywhere(Role::View)
+}
+
+/// Whether people may do it in maintenance: what makes the server quieter, and what ends it.
+pub(super) fn is_for_maintenance(route: &str) -> bool {
+    route.ends_with("/cancel")
+        || [
+            "/go/admin/backups",
+            "/go/admin/maintenance/",
+            "/go/api/admin/maintenance_mode/",
+            "/go/api/backups",
+            "/go/auth/logout",
+        ]
+        .iter()
+        .any(|begin| route.starts_with(begin))
 }
 
 /// Whether programs call it, and are answered with JSON; else it is a page.
@@ -251,6 +266,20 @@ mod tests {
             ("GET", "/go/api/config/pipeline_groups", Anywhere(View)),
             ("GET", "/go/properties/{pipeline}/{counter}", web(View)),
             ("GET", "/go/api/users", Everywhere(Admin)),
+            ("POST", "/go/api/backups", Everywhere(Admin)),
+            ("GET", "/go/api/backups/{id}", Everywhere(Admin)),
+            ("POST", "/go/admin/backups", Everywhere(Admin)),
+            (
+                "GET",
+                "/go/api/admin/maintenance_mode/info",
+                Everywhere(Admin),
+            ),
+            ("POST", "/go/admin/maintenance/{switch}", Everywhere(Admin)),
+            (
+                "POST",
+                "/go/pipelines/{pipeline}/{counter}/pin",
+                web(Operate),
+            ),
             ("GET", "/go/api/journeyman/audit", Everywhere(Admin)),
             ("GET", "/metrics", Everywhere(View)),
             ("GET", "/go/api/journeyman/pins", Everywhere(View)),

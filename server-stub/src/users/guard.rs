@@ -31,6 +31,8 @@ enum Denied {
     Unknown(Unknown),
     /// Known, and not allowed.
     Forbidden,
+    /// The server keeps still.
+    Maintenance,
     /// The form is not of a page of ours.
     ForeignForm,
     Failed(Refusal),
@@ -85,6 +87,10 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         }
         body_limit::listen_out(&parts.headers, body).await;
         return answer(Denied::Forbidden, &parts, for_programs);
+    }
+    if changes && app.maintenance.is_on() && !access::is_for_maintenance(route.as_str()) {
+        body_limit::listen_out(&parts.headers, body).await;
+        return answer(Denied::Maintenance, &parts, for_programs);
     }
     let body = match &actor.means {
         Means::Session { form_token } if changes => {
@@ -200,6 +206,11 @@ fn answer(denied: Denied, parts: &Parts, for_programs: bool) -> Response {
         Denied::Forbidden => refuse(
             StatusCode::FORBIDDEN,
             "You are not authorized to perform this action.",
+        ),
+        // GoCD's words.
+        Denied::Maintenance => refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Server is in maintenance mode, please try later.",
         ),
         Denied::ForeignForm => refuse(
             StatusCode::FORBIDDEN,

@@ -9,6 +9,64 @@ use std::collections::HashMap;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+#[derive(ToSchema)]
+pub(super) struct Backup {
+    _links: Links,
+    time: String,
+    path: String,
+    /// `IN_PROGRESS`, `COMPLETED`, `ERROR` or `ABORTED`.
+    status: String,
+    progress_status: Option<String>,
+    message: String,
+    user: UserSummary,
+}
+
+#[derive(ToSchema)]
+pub(super) struct UserSummary {
+    _links: Links,
+    login_name: String,
+}
+
+#[derive(ToSchema)]
+pub(super) struct MaintenanceInfo {
+    _links: Links,
+    is_maintenance_mode: bool,
+    metadata: MaintenanceMetadata,
+    /// What is under way; in maintenance only.
+    attributes: Option<MaintenanceAttributes>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct MaintenanceMetadata {
+    updated_by: String,
+    updated_on: String,
+}
+
+#[derive(ToSchema)]
+pub(super) struct MaintenanceAttributes {
+    has_running_systems: bool,
+    running_systems: RunningSystems,
+}
+
+#[derive(ToSchema)]
+pub(super) struct RunningSystems {
+    material_update_in_progress: Vec<Value>,
+    building_jobs: Vec<MaintenanceJob>,
+    scheduled_jobs: Vec<MaintenanceJob>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct MaintenanceJob {
+    pipeline_name: String,
+    pipeline_counter: i64,
+    stage_name: String,
+    stage_counter: String,
+    name: String,
+    state: String,
+    scheduled_date: String,
+    agent_uuid: Option<String>,
+}
+
 /// What was done, or why it was not.
 #[derive(ToSchema)]
 pub(super) struct Message {

@@ -93,6 +93,35 @@ fn server() -> Vec<Call> {
         .takes::<DefaultJobTimeout>()
         .answers::<DefaultJobTimeout>(),
         post(
+            "/go/api/admin/maintenance_mode/enable",
+            1,
+            "Keep the server still: nothing is scheduled or handed out",
+        )
+        .with_status(204)
+        .answers_nothing(),
+        post(
+            "/go/api/admin/maintenance_mode/disable",
+            1,
+            "End the maintenance",
+        )
+        .with_status(204)
+        .answers_nothing(),
+        get(
+            "/go/api/admin/maintenance_mode/info",
+            1,
+            "Whether there is maintenance, and what is still under way",
+        )
+        .answers::<MaintenanceInfo>(),
+        post("/go/api/backups", 2, "Make a backup of the server")
+            .with_status(202)
+            .answers_nothing(),
+        get(
+            "/go/api/backups/{id}",
+            2,
+            "What came of a backup, by its number or `running`",
+        )
+        .answers::<Backup>(),
+        post(
             "/go/api/admin/encrypt",
             1,
             "Encrypt a value for pipeline files",
