@@ -15,11 +15,12 @@ use super::changes::{self, Change, Tracker};
 use super::fields::Fields;
 use super::outcome::refused;
 use super::times::{Moment, length};
-use super::{may, not_found, render};
+use super::{may, not_found, pins, render};
 use crate::App;
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::pipelines::store;
+use crate::retention;
 use crate::scheduling::run::{self, StageRow};
 use crate::scheduling::state::{self, PipelineState};
 use crate::scheduling::view::{self, RunView};
@@ -63,6 +64,8 @@ struct RunRow {
     took: Option<String>,
     waits_for: Option<String>,
     comment: String,
+    /// Who keeps its files, and why.
+    pinned: Option<String>,
     bars: Vec<Bar>,
     /// The stage that can be cancelled, and where.
     cancel: Option<(String, String)>,
@@ -106,10 +109,15 @@ pub(super) async fn page(
     let mut runs = view::runs_by_id(&mut connection, &ids).await?;
     runs.sort_by_key(|run| std::cmp::Reverse(run.counter));
     let views = view::of_runs(&mut connection, runs).await?;
+    let kept = retention::pins_of(&mut connection, &ids).await?;
     let now = app.now_ms();
     let rows: Vec<RunRow> = views
         .iter()
-        .map(|view| row(view, &state, &group, now))
+        .map(|view| {
+            let mut row = row(view, &state, &group, now);
+            row.pinned = kept.get(&view.run.id).map(pins::told);
+            row
+        })
         .collect();
     let address = |before| address(&pipeline, &asked.q, before);
     let page = Page {
@@ -213,6 +221,7 @@ fn row(view: &RunView, state: &PipelineState, group: &str, now: i64) -> RunRow {
             .map(|end| length(end - run.scheduled_at)),
         waits_for: run.waiting_stage.clone(),
         comment: run.comment.clone().unwrap_or_default(),
+        pinned: None,
         bars: bars::of_view(state, view, group),
         reruns: reruns
             .map(|stage| (stage.name.clone(), format!("{base}/{}/run", stage.name)))

@@ -19,6 +19,7 @@ pub(crate) mod may;
 mod operate;
 mod outcome;
 mod people;
+mod pins;
 mod release;
 #[cfg(test)]
 mod release_tests;
@@ -83,6 +84,8 @@ pub fn router() -> Router<Arc<App>> {
             "/pipelines/{pipeline}/{counter}/comment",
             post(activity::comment),
         )
+        .route("/pipelines/{pipeline}/{counter}/pin", post(pins::pin))
+        .route("/pipelines/{pipeline}/{counter}/unpin", post(pins::unpin))
         .route("/pipeline/activity/{pipeline}", get(activity::page))
         .route(
             "/pipelines/value_stream_map/{pipeline}/{counter}",

@@ -179,6 +179,28 @@ async fn pages_of_runs_show_what_there_is_and_buttons_to_those_who_may() {
             assert_eq!(page.contains("Repositories"), who == "admin", "{who}");
         }
     }
+    // Runs are pinned where they are listed and where they are looked at.
+    let back = "/go/pipeline/activity/web#run-1";
+    assert_eq!(
+        site.done("/pipelines/web/1/pin", "reason=for+%3Cb%3E1")
+            .await,
+        back
+    );
+    for path in [activity, stage] {
+        let page = site.page("operator", path).await;
+        let told = "Pinned by operator: for &#60;b&#62;1";
+        assert!(page.contains(told) && page.contains("Unpin"), "{page}");
+    }
+    assert_eq!(site.done("/pipelines/web/1/unpin", "").await, back);
+    assert!(!site.page("operator", stage).await.contains("Unpin"));
+    let long = format!("reason={}", "x".repeat(1001));
+    for (who, path, body, expected) in [
+        ("viewer", "/pipelines/web/1/pin", "", 403),
+        ("operator", "/pipelines/web/7/pin", "", 404),
+        ("operator", "/pipelines/web/1/pin", &long, 422),
+    ] {
+        assert_eq!(site.post(who, path, body).await.0, expected, "{who} {path}");
+    }
     // The gate is for those whom the stage names.
     for (who, gate) in [
         ("viewer", false),

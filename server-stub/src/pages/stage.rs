@@ -18,11 +18,12 @@ use sqlx::SqliteConnection;
 use super::bars::{self, Bar};
 use super::changes::{self, Change, Tracker};
 use super::times::{Moment, length};
-use super::{may, not_found, render};
+use super::{may, not_found, pins, render};
 use crate::App;
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
 use crate::history::{self, From, StageRun, Window};
+use crate::retention;
 use crate::scheduling::run::{self, JobRow, Run};
 use crate::scheduling::state;
 use crate::scheduling::view::{self, JobView};
@@ -45,6 +46,8 @@ struct Page {
     active: bool,
     /// Whether the one who looks may run it, and cancel it.
     may_run: bool,
+    /// Whether they may pin the run.
+    may_pin: bool,
     /// What keeps it from running now; nothing when it can.
     held: Option<String>,
     scheduled: Moment,
@@ -54,6 +57,8 @@ struct Page {
     rerun_of: Option<i64>,
     cause: String,
     comment: Option<String>,
+    /// Who keeps the files of the run, and why.
+    pinned: Option<String>,
     bars: Vec<Bar>,
     earlier: Option<String>,
     later: Option<String>,
@@ -120,6 +125,7 @@ pub(super) async fn page(
     let later = find_neighbour(connection, later).await?;
     let view = view::of_run(connection, run).await?;
     let run = &view.run;
+    let kept = retention::pins_of(connection, &[run.id]).await?;
     let held = match (&state.pause, state.locked_against(run.counter)) {
         (Some(pause), _) => Some(format!("The pipeline is paused by {}", pause.by)),
         (None, Some(holder)) => Some(format!("Run {holder} has locked the pipeline")),
@@ -147,12 +153,14 @@ pub(super) async fn page(
             .map(|one| other(one, row.id, now))
             .collect(),
         bars: bars::of_view(&state, &view, &group),
+        may_pin: may::operate(&group),
         may_run: may::run_stage(run, &row.name, &group),
         pipeline: run.pipeline.clone(),
         counter: run.counter,
         label: run.label.clone(),
         cause: run.trigger_message.clone(),
         comment: run.comment.clone(),
+        pinned: kept.get(&run.id).map(pins::told),
         scheduled: Moment::at(row.scheduled_at),
         took: row.completed_at.map(|end| length(end - row.scheduled_at)),
         active: row.is_active(),

@@ -14,7 +14,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub use pass::pass;
-pub use pins::{Pin, PinError, is_pinned, pin, pinned, unpin};
+pub use pins::{LONGEST_REASON, Pin, PinError, pin, pinned, pins_of, unpin};
 pub use routes::router;
 
 use crate::{

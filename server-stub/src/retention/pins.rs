@@ -1,8 +1,13 @@
 //! Runs that are kept whatever the limits say.
 
+use std::collections::HashMap;
+
 use sqlx::SqliteConnection;
 
 use crate::{App, database::DatabaseError};
+
+/// The longest reason, in characters.
+pub const LONGEST_REASON: usize = 1000;
 
 /// A run that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, sqlx::FromRow)]
@@ -74,20 +79,30 @@ pub async fn unpin(app: &App, pipeline: &str, counter: i64) -> Result<(), PinErr
     Ok(())
 }
 
-/// Whether a run is kept, for its page.
+/// Those of some runs that are kept, by their id.
 ///
 /// # Errors
 ///
 /// The database could not be read.
-pub async fn is_pinned(
+pub async fn pins_of(
     connection: &mut SqliteConnection,
-    run_id: i64,
-) -> Result<bool, DatabaseError> {
-    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM pinned_runs WHERE run_id = $1")
-        .bind(run_id)
-        .fetch_optional(connection)
-        .await?;
-    Ok(found.is_some())
+    runs: &[i64],
+) -> Result<HashMap<i64, Pin>, DatabaseError> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        run_id: i64,
+        #[sqlx(flatten)]
+        pin: Pin,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT run.id AS run_id, run.pipeline, run.counter, run.label, pin.pinned_by, pin.reason, pin.pinned_at \
+         FROM pinned_runs pin JOIN pipeline_runs run ON run.id = pin.run_id \
+         WHERE pin.run_id IN (SELECT value FROM json_each($1))",
+    )
+    .bind(serde_json::json!(runs).to_string())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.run_id, row.pin)).collect())
 }
 
 /// All runs that are kept, by pipeline, the newest first.

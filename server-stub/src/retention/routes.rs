@@ -10,12 +10,9 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{PinError, pins};
+use super::{LONGEST_REASON, PinError, pins};
 use crate::api::{Body, confirmed};
 use crate::{App, answer::Refusal, database::DatabaseError, users::Actor};
-
-/// The longest reason, in characters.
-const LONGEST_REASON: usize = 1000;
 
 /// Routes under `/go`.
 pub fn router() -> Router<Arc<App>> {
