@@ -5,6 +5,8 @@
 
 use std::future::Future;
 
+use memchr::memmem;
+
 use super::{Actor, Means};
 
 /// Name of the hidden field.
@@ -65,6 +67,52 @@ pub(super) fn token_in(body: &[u8]) -> Option<String> {
         .find_map(|(name, value)| (name == FIELD).then(|| value.into_owned()))
 }
 
+/// What the beginning of a multipart form says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FirstPart {
+    /// More of it has to be read.
+    Unfinished,
+    /// The field's text, and where the part behind it begins.
+    Token(String, usize),
+    Other,
+}
+
+/// Looks for the field in the first part of a form that carries files. It has to be the first, so that
+/// nothing of a file is read before it.
+pub(super) fn first_part(begin: &[u8], boundary: &str) -> FirstPart {
+    let line = format!("--{boundary}\r\n");
+    let Some(part) = begin.strip_prefix(line.as_bytes()) else {
+        let is_beginning = line.as_bytes().starts_with(begin);
+        return if is_beginning {
+            FirstPart::Unfinished
+        } else {
+            FirstPart::Other
+        };
+    };
+    let Some(end_of_head) = memmem::find(part, b"\r\n\r\n") else {
+        return FirstPart::Unfinished;
+    };
+    let (head, content) = part.split_at(end_of_head);
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let is_field = head.split("\r\n").any(|line| {
+        let value = line.strip_prefix("content-disposition:");
+        let mut parts = value.unwrap_or_default().split(';').map(str::trim);
+        parts.next() == Some("form-data")
+            && parts
+                .any(|part| part == format!("name=\"{FIELD}\"") || part == format!("name={FIELD}"))
+    });
+    if !is_field {
+        return FirstPart::Other;
+    }
+    let content = &content[b"\r\n\r\n".len()..];
+    let Some(end) = memmem::find(content, format!("\r\n--{boundary}").as_bytes()) else {
+        return FirstPart::Unfinished;
+    };
+    let text = String::from_utf8_lossy(&content[..end]).into_owned();
+    let next = begin.len() - content.len() + end + b"\r\n".len();
+    FirstPart::Token(text, next)
+}
+
 #[cfg(test)]
 mod tests {
     use pretty_assertions::assert_eq;
@@ -90,5 +138,38 @@ mod tests {
         assert_eq!(got, expected);
         assert_eq!(token_in(b"a=b&csrf=x%20y").as_deref(), Some("x y"));
         assert_eq!(token_in(b"a=b"), None);
+    }
+
+    #[test]
+    fn a_form_with_files_begins_with_the_field() {
+        let form = |first: &str| {
+            format!(
+                "--b\r\n{first}\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\nabc\r\n--b--\r\n"
+            )
+        };
+        let good = form("content-disposition: form-data; name=\"csrf\"\r\n\r\nsecret");
+        let FirstPart::Token(text, next) = first_part(good.as_bytes(), "b") else {
+            panic!("{good}");
+        };
+        assert_eq!(text, "secret");
+        assert!(good[next..].starts_with("--b\r\nContent-Disposition: form-data; name=\"file\""));
+        // However little has come.
+        for length in 0..next + 1 {
+            let found = first_part(&good.as_bytes()[..length], "b");
+            assert_eq!(found, FirstPart::Unfinished, "{length}");
+        }
+        for other in [
+            form("Content-Disposition: form-data; name=\"other\"\r\n\r\nsecret"),
+            form("Content-Disposition: attachment; name=\"csrf\"\r\n\r\nsecret"),
+            form("X: name=\"csrf\"\r\n\r\nsecret"),
+            "nonsense".to_owned(),
+        ] {
+            assert_eq!(
+                first_part(other.as_bytes(), "b"),
+                FirstPart::Other,
+                "{other}"
+            );
+        }
+        assert_eq!(first_part(good.as_bytes(), "c"), FirstPart::Other);
     }
 }

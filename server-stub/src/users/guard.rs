@@ -8,6 +8,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -16,7 +18,8 @@ use super::{
     access::{self, Need},
     audit,
     authentication::{self, Unknown},
-    forms, secret,
+    forms::{self, FirstPart},
+    secret,
 };
 use crate::{
     App, answer::Refusal, body_limit, database::DatabaseError, listening::Peer, pages,
@@ -25,6 +28,10 @@ use crate::{
 
 /// Bytes of the longest form.
 const LONGEST_FORM: usize = 64 * 1024;
+
+/// Bytes in which the first field of a form with files has to end. What comes with it of a file may
+/// be more.
+const LONGEST_FIRST_PART: usize = 4 * 1024;
 
 /// Why a request is not let through.
 enum Denied {
@@ -94,7 +101,7 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
     let body = match &actor.means {
         Means::Session { form_token } if changes => {
-            match own_form(&parts.headers, body, form_token).await {
+            match own_form(&mut parts.headers, body, form_token).await {
                 Ok(body) => body,
                 Err(denied) => return answer(denied, &parts, for_programs),
             }
@@ -166,7 +173,7 @@ async fn pipeline_of_job(app: &App, id: i64) -> Result<Option<String>, DatabaseE
 }
 
 /// The body of a request of a session, if it is from a page of ours.
-async fn own_form(headers: &HeaderMap, body: Body, token: &str) -> Result<Body, Denied> {
+async fn own_form(headers: &mut HeaderMap, body: Body, token: &str) -> Result<Body, Denied> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(given) = text(forms::HEADER) {
         return if secret::same(given, token) {
@@ -177,6 +184,13 @@ async fn own_form(headers: &HeaderMap, body: Body, token: &str) -> Result<Body, 
         };
     }
     let kind = text("content-type").unwrap_or_default();
+    if let Some(boundary) = boundary(kind) {
+        let body = own_files(headers, body, &boundary, token).await?;
+        // No other site can have sent it, which is all that this header says.
+        let confirmed = HeaderValue::from_static("true");
+        headers.insert("x-gocd-confirm", confirmed);
+        return Ok(body);
+    }
     if !kind.starts_with("application/x-www-form-urlencoded") {
         body_limit::listen_out(headers, body).await;
         return Err(Denied::ForeignForm);
@@ -189,6 +203,43 @@ async fn own_form(headers: &HeaderMap, body: Body, token: &str) -> Result<Body, 
         Some(given) if secret::same(&given, token) => Ok(Body::from(bytes)),
         _ => Err(Denied::ForeignForm),
     }
+}
+
+/// What separates the parts of a form with files.
+fn boundary(kind: &str) -> Option<String> {
+    let parameters = kind.strip_prefix("multipart/form-data")?;
+    let mut parameters = parameters.split(';').map(str::trim);
+    let boundary = parameters.find_map(|one| one.strip_prefix("boundary="))?;
+    Some(boundary.trim_matches('"').to_owned())
+}
+
+/// A form with files, whose first field shows that it is ours; the rest of it, not read yet.
+async fn own_files(
+    headers: &HeaderMap,
+    body: Body,
+    boundary: &str,
+    token: &str,
+) -> Result<Body, Denied> {
+    let mut begin = Vec::new();
+    let mut stream = body.into_data_stream();
+    let next = loop {
+        match forms::first_part(&begin, boundary) {
+            FirstPart::Token(given, next) if secret::same(&given, token) => break Some(next),
+            FirstPart::Unfinished if begin.len() < LONGEST_FIRST_PART => {}
+            _ => break None,
+        }
+        match stream.next().await {
+            Some(Ok(chunk)) => begin.extend_from_slice(&chunk),
+            Some(Err(_)) | None => break None,
+        }
+    };
+    let Some(next) = next else {
+        body_limit::listen_out(headers, Body::from_stream(stream)).await;
+        return Err(Denied::ForeignForm);
+    };
+    let begin = Bytes::from(begin).slice(next..);
+    let begin = futures_util::stream::once(async move { Ok(begin) });
+    Ok(Body::from_stream(begin.chain(stream)))
 }
 
 fn answer(denied: Denied, parts: &Parts, for_programs: bool) -> Response {

@@ -569,6 +569,58 @@ async fn a_form_of_a_session_must_be_ours() {
 }
 
 #[tokio::test]
+async fn a_form_with_files_of_a_session_begins_with_the_field() {
+    let people = People::new().await;
+    let path = "/api/pipelines/web/schedule";
+    let status = people.status(As::User("admin"), "POST", path).await;
+    assert_eq!(status, 202);
+    let agent = people.scene.agent("a", &[], &[]).await;
+    let job = people.scene.take(&agent).await;
+    let session = people.session("admin").await;
+    let page = people.request(&As::Session(&session), "GET", "/agents");
+    let token = field(&page.send().await.unwrap().text().await.unwrap());
+    // As a browser sends a form without a script: fields in their order, and no header of ours.
+    let send = async |name: &str, parts: &[(&str, &str)]| {
+        let mut form = reqwest::multipart::Form::new();
+        for (field, text) in parts {
+            let part = reqwest::multipart::Part::text((*text).to_owned());
+            let part = match *field {
+                "file" => part.file_name("x"),
+                _ => part,
+            };
+            form = form.part((*field).to_owned(), part);
+        }
+        let path = format!("/files/{}/{name}", job.locator());
+        let request = people.request(&As::Session(&session), "POST", &path);
+        request
+            .multipart(form)
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
+    };
+    let large = "x".repeat(300_000);
+    for (name, content) in [("small.txt", "abc"), ("large.txt", large.as_str())] {
+        let parts = [("csrf", token.as_str()), ("file", content)];
+        assert_eq!(send(name, &parts).await, 201, "{name}");
+    }
+    let path = format!("/files/{}/large.txt", job.locator());
+    let stored = people.request(&As::Session(&session), "GET", &path);
+    assert_eq!(stored.send().await.unwrap().text().await.unwrap(), large);
+    let wrong: [&[(&str, &str)]; 5] = [
+        &[("file", "abc"), ("csrf", &token)],
+        &[("csrf", "abc"), ("file", "abc")],
+        &[("file", "abc")],
+        &[("csrf", &large), ("file", "abc")],
+        &[],
+    ];
+    for parts in wrong {
+        assert_eq!(send("no.txt", parts).await, 403);
+    }
+}
+
+#[tokio::test]
 async fn tokens_are_shown_once_and_revoked() {
     let people = People::new().await;
     let root = "/api/current_user/access_tokens";
