@@ -72,7 +72,8 @@ enum Command {
     /// Encrypt a value from standard input for `secure_variables` or `encrypted_password`.
     Encrypt(encrypt::Arguments),
     /// Show the secret that webhooks of GitHub, GitLab, Gitea or Bitbucket are set up with.
-    WebhookSecret(webhook_secret::Arguments),
+    /// Give it the settings of `serve`.
+    WebhookSecret(Box<webhook_secret::Arguments>),
     /// People: who may log in, what they may do, and their access tokens.
     Users(users::Arguments),
     /// Keep the server still, while its machine or its repositories are worked on.
@@ -122,6 +123,7 @@ pub struct Server {
 pub fn for_parsing(command: clap::Command) -> clap::Command {
     command
         .mut_subcommand("serve", configuration::without_environment)
+        .mut_subcommand("webhook-secret", configuration::without_environment)
         .mut_subcommand("config", config::for_parsing)
 }
 
@@ -142,7 +144,7 @@ pub async fn run(arguments: Arguments, matches: &ArgMatches) -> ExitCode {
         Command::Releases(arguments) => releases::run(arguments).await,
         Command::Check(arguments) => Ok(check::run(&arguments)),
         Command::Encrypt(arguments) => Ok(encrypt::run(&arguments)),
-        Command::WebhookSecret(arguments) => Ok(webhook_secret::run(&arguments)),
+        Command::WebhookSecret(_) => Ok(webhook_secret::run(of_subcommand)),
         Command::Users(arguments) => users::run(arguments).await,
         Command::Maintenance(arguments) => maintenance::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
