@@ -3,6 +3,7 @@
 use crate::pipelines::definition::{Approval, Job, Operators, Stage};
 use crate::pipelines::names;
 use crate::pipelines::yaml::Value;
+use crate::users::{Role, store};
 
 use super::job::{self, Around};
 use super::section::{Place, Report};
@@ -111,19 +112,45 @@ fn read_jobs(place: &Place<'_>, around: &Around<'_>, report: &mut Report<'_>) ->
     jobs
 }
 
+/// Whether a user may be called so. Who the users are only the server knows.
+fn is_user_name(name: &str) -> bool {
+    store::valid_name(name).is_ok()
+}
+
+/// Whether it is a role of this server: it has no others.
+fn is_role(name: &str) -> bool {
+    name.to_lowercase().parse::<Role>().is_ok()
+}
+
 fn read_approval(place: &Place<'_>, report: &mut Report<'_>) -> Option<(Approval, Operators)> {
     let mut operators = Operators::default();
     let (place, only_on_success) = match &place.node.value {
         Value::Text(_) => (place.clone(), false),
         Value::Map(_) => {
             let mut section = place.section(report)?;
-            let mut names = |name| {
+            let mut names = |name, is_known: fn(&str) -> bool, why: &str| {
                 let place = section.get(name);
-                place.map(|place| place.texts(report)).unwrap_or_default()
+                let items = place.map(|place| place.list(report)).unwrap_or_default();
+                let mut names = Vec::with_capacity(items.len());
+                for item in items {
+                    let Some(name) = item.text(report) else {
+                        continue;
+                    };
+                    if !is_known(&name) {
+                        let message = format!("`{name}` lets nobody run the stage: {why}");
+                        report.warn(item.node.at, &item.path, message);
+                    }
+                    names.push(name);
+                }
+                names
             };
             operators = Operators {
-                users: names("users"),
-                roles: names("roles"),
+                users: names("users", is_user_name, "no user can be called so"),
+                roles: names(
+                    "roles",
+                    is_role,
+                    "the roles are `view`, `operate` and `admin`",
+                ),
             };
             let only_on_success = section.boolean(report, "allow_only_on_success", false);
             let kind = section.required(report, "type");

@@ -504,6 +504,30 @@ fn keys_without_meaning_are_warned_about() {
 }
 
 #[test]
+fn operators_who_can_be_nobody_are_warned_about() {
+    let approval =
+        "approval: { type: manual, users: [ann, \"x y\", local], roles: [Operate, releasers] }";
+    let reading = read_one(&spoil(
+        "- build:",
+        &format!("- build:\n          {approval}"),
+    ));
+    assert!(reading.problems.is_empty(), "{:?}", reading.problems);
+    let said: Vec<&str> = reading
+        .warnings
+        .iter()
+        .map(|one| one.message.as_str())
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "`x y` lets nobody run the stage: no user can be called so",
+            "`local` lets nobody run the stage: no user can be called so",
+            "`releasers` lets nobody run the stage: the roles are `view`, `operate` and `admin`",
+        ]
+    );
+}
+
+#[test]
 fn old_versions_fill_in_a_task() {
     let text = spoil(
         "tasks:\n                - exec: { command: make }",
