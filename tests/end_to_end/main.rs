@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod artifacts;
+#[cfg(target_arch = "x86_64")]
+mod backups;
 mod bad_input;
 mod cancel;
 mod clients;
