@@ -306,4 +306,45 @@ mod tests {
             Err(UnpackError::TooLarge(100))
         ));
     }
+
+    /// A file of `real` zeros, of which the zip says that they are `told`.
+    fn lying(real: usize, told: u32) -> File {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let mut writer = ZipWriter::new(&mut bytes);
+        writer
+            .start_file("a", SimpleFileOptions::default())
+            .unwrap();
+        writer.write_all(&vec![0; real]).unwrap();
+        writer.finish().unwrap();
+        let mut bytes = bytes.into_inner();
+        let central = bytes.windows(4).position(|four| four == b"PK\x01\x02");
+        for at in [22, central.unwrap() + 24] {
+            let real = u32::try_from(real).unwrap().to_le_bytes();
+            assert_eq!(bytes[at..at + 4], real);
+            bytes[at..at + 4].copy_from_slice(&told.to_le_bytes());
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
+    #[test]
+    fn sizes_that_lie_are_refused() {
+        for (real, told) in [
+            (1_000_000, 1),
+            (1000, 0),
+            (1000, 999),
+            (0, 1),
+            (1, 1000),
+            (10, u32::MAX - 1),
+        ] {
+            let staging = tempfile::tempdir().unwrap();
+            let error = unpack(lying(real, told), staging.path(), 100_000).unwrap_err();
+            let blames_the_zip = matches!(error, UnpackError::Zip(_) | UnpackError::TooLarge(_));
+            assert!(blames_the_zip, "{real} {told}: {error}");
+            let staged = fs::metadata(staging.path().join("0")).unwrap();
+            assert!(staged.len() <= 100_000, "{real} {told}: {}", staged.len());
+        }
+    }
 }

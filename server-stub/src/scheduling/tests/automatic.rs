@@ -560,6 +560,53 @@ async fn a_repository_that_hangs_is_in_nobodys_way() {
 }
 
 #[tokio::test]
+async fn a_configuration_repository_that_is_rewritten_vanishes_or_hangs_leaves_what_is_in_force() {
+    let source = repository();
+    let scene = automatic(&yaml(source.path(), "")).await;
+    let group = async || {
+        let mut connection = scene.app().database.readers().acquire().await.unwrap();
+        let pipeline = crate::pipelines::store::pipeline(&mut connection, "app").await;
+        pipeline.unwrap().unwrap().group
+    };
+    let folder = scene.repo.path();
+    let first = revision(folder);
+    git(folder, &["checkout", "-q", "--orphan", "other"]);
+    let rewritten = yaml(source.path(), "").replace("group: g", "group: h");
+    commit(folder, "ci.gocd.yaml", &rewritten);
+    git(folder, &["branch", "-qM", "main"]);
+    let seen = scene.look().await;
+    assert_eq!((seen.error, &*group().await), (None, "h"));
+    assert_ne!(seen.good_revision.as_deref(), Some(&*first));
+
+    let away = folder.with_extension("away");
+    std::fs::rename(folder, &away).unwrap();
+    let gone = scene.look().await;
+    assert!(gone.error.is_some_and(|error| !error.is_empty()));
+    assert_eq!(gone.good_revision, seen.good_revision);
+    assert_eq!(group().await, "h");
+
+    // Servers that accept and say nothing.
+    for scheme in ["git", "http"] {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("{scheme}://{}/x", silent.local_addr().unwrap());
+        repositories::change(scene.app(), "conf", &url, "main")
+            .await
+            .unwrap();
+        let error = scene.look().await.error.unwrap();
+        assert!(error.contains("did not answer within 1 s"), "{error}");
+        assert_eq!(group().await, "h");
+    }
+
+    std::fs::rename(&away, folder).unwrap();
+    let url = folder.to_str().unwrap();
+    repositories::change(scene.app(), "conf", url, "main")
+        .await
+        .unwrap();
+    let back = scene.look().await;
+    assert_eq!((back.error, &*group().await), (None, "h"));
+}
+
+#[tokio::test]
 async fn what_was_held_back_is_made_up_for_when_the_pipeline_is_free() {
     let source = repository();
     let yaml =
