@@ -14,7 +14,6 @@ use super::{paging, stages};
 use crate::App;
 use crate::answer::Refusal;
 use crate::history::{self, RunName, Window};
-use crate::jobs::StageLocator;
 use crate::scheduling::run::StageRow;
 use crate::scheduling::view::JobView;
 
@@ -40,12 +39,7 @@ async fn instance(
         String,
     )>,
 ) -> Result<Response, Refusal> {
-    let locator = StageLocator {
-        pipeline,
-        counter: call::counter(&counter)?,
-        stage,
-        stage_counter: call::counter(&stage_counter)?,
-    };
+    let locator = stages::locator((pipeline, counter, stage, stage_counter))?;
     let (run, row, jobs) = stages::find(&call, &locator).await?;
     let mut jobs = jobs.iter();
     let found = jobs.find(|one| one.row.name.eq_ignore_ascii_case(&job));

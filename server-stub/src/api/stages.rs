@@ -225,7 +225,8 @@ async fn cancel_one(
     }))
 }
 
-fn locator(
+/// The run of a stage that the parts of a path name.
+pub(super) fn locator(
     (pipeline, counter, stage, stage_counter): (String, String, String, String),
 ) -> Result<StageLocator, Refusal> {
     Ok(StageLocator {
@@ -241,16 +242,7 @@ pub(super) async fn find<const NEWEST: u32>(
     call: &Call<NEWEST>,
     stage: &StageLocator,
 ) -> Result<(Run, StageRow, Vec<JobView>), Refusal> {
-    let not_there = || {
-        let StageLocator {
-            pipeline,
-            counter,
-            stage,
-            stage_counter,
-        } = stage;
-        let locator = format!("{pipeline}/{counter}/{stage}/{stage_counter}");
-        call::not_found("Stage", "locator", &locator)
-    };
+    let not_there = || call::not_found("Stage", "locator", &stage.to_string());
     let mut connection = call.reader().await?;
     let run = run::find_run(&mut connection, &stage.pipeline, stage.counter).await?;
     let run = run.ok_or_else(not_there)?;

@@ -1,5 +1,7 @@
 //! `pipeline/counter/stage/counter`: a run of a stage, and the revision of a dependency.
 
+use std::fmt;
+
 /// A run of a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageLocator {
@@ -24,6 +26,18 @@ impl StageLocator {
     }
 }
 
+impl fmt::Display for StageLocator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pipeline,
+            counter,
+            stage,
+            stage_counter,
+        } = self;
+        write!(formatter, "{pipeline}/{counter}/{stage}/{stage_counter}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +46,7 @@ mod tests {
     fn only_four_parts_are_a_locator() {
         let found = StageLocator::parse("lib/8/compile/1").unwrap();
         assert_eq!((found.counter, found.stage_counter), (8, 1));
+        assert_eq!(found.to_string(), "lib/8/compile/1");
         for text in [
             "",
             "4b825dc",

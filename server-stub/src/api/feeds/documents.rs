@@ -15,7 +15,6 @@ use super::super::{instances, material as shown, stages};
 use super::{AnyCall, FEED, URN, call, document_name, link_to_self};
 use crate::answer::Refusal;
 use crate::database::DatabaseError;
-use crate::jobs::StageLocator;
 use crate::materials::File;
 use crate::pipelines::store::decode;
 use crate::scheduling::run::{Run, StageRow};
@@ -201,12 +200,8 @@ pub(super) async fn stage(
     call: AnyCall,
     Path((pipeline, counter, stage, name)): Path<(String, String, String, String)>,
 ) -> Result<Response, Refusal> {
-    let locator = StageLocator {
-        pipeline,
-        counter: call::counter(&counter)?,
-        stage,
-        stage_counter: call::counter(document_name(&name)?)?,
-    };
+    let stage_counter = document_name(&name)?.to_owned();
+    let locator = stages::locator((pipeline, counter, stage, stage_counter))?;
     let (run, row, jobs) = stages::find(&call, &locator).await?;
     let changes = jobs.iter().flat_map(|job| &job.transitions);
     let updated = changes.map(|one| one.at).max();
@@ -260,12 +255,7 @@ pub(super) async fn job(
     )>,
 ) -> Result<Response, Refusal> {
     let name = document_name(&name)?;
-    let locator = StageLocator {
-        pipeline,
-        counter: call::counter(&counter)?,
-        stage,
-        stage_counter: call::counter(&stage_counter)?,
-    };
+    let locator = stages::locator((pipeline, counter, stage, stage_counter))?;
     let (run, row, jobs) = stages::find(&call, &locator).await?;
     let mut jobs = jobs.iter();
     let job = jobs.find(|one| one.row.name.eq_ignore_ascii_case(name));
