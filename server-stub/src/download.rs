@@ -143,6 +143,29 @@ fn parse_range(header: &str, size: u64) -> Option<Option<(u64, u64)>> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_file_of_several_pieces_comes_whole_and_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let content: Vec<u8> = (0..2 * PIECE + 7).map(|at| (at / 100) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let last = content.len() - 1;
+        let parts = [
+            (None, 0, last),
+            (Some("bytes=5-"), 5, last),
+            (Some("bytes=100-1048577"), 100, 1_048_577),
+        ];
+        for (range, first, last) in parts {
+            let mut headers = HeaderMap::new();
+            if let Some(range) = range {
+                headers.insert(header::RANGE, HeaderValue::from_static(range));
+            }
+            let response = send(&path, "text/plain", &headers).await.unwrap();
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await;
+            assert!(body.unwrap() == content[first..=last], "{range:?}");
+        }
+    }
+
     #[test]
     fn ranges() {
         assert_eq!(parse_range("bytes=0-4", 10), Some(Some((0, 4))));

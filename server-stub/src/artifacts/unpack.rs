@@ -276,6 +276,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_flushed_while_it_comes_is_whole() {
+        let content = "0123456789abcdef".repeat(FLUSHED as usize / 16 * 2 + 1);
+        let staging = tempfile::tempdir().unwrap();
+        let entries = unpack(zip(&[("large", &content)]), staging.path(), u64::MAX).unwrap();
+        let file = entries[0].file.as_ref().unwrap();
+        assert_eq!(file.size, content.len() as u64);
+        let sha256 = digest::digest(&digest::SHA256, content.as_bytes());
+        assert_eq!(file.sha256, sha256.as_ref());
+        assert!(fs::read(staging.path().join("0")).unwrap() == content.as_bytes());
+    }
+
+    #[test]
     fn names_that_lead_out_are_refused() {
         for name in ["../x", "a/../../x", "/etc/passwd", "a\\..\\x"] {
             let staging = tempfile::tempdir().unwrap();

@@ -351,3 +351,36 @@ async fn a_held_ping_brings_a_cancel_as_soon_as_it_is_asked_for() {
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
     assert_eq!(held.await.text, "\"CANCEL\"");
 }
+
+#[tokio::test]
+async fn a_job_goes_to_another_when_the_agent_that_waited_longest_is_gone() {
+    let server = Server::start().await;
+    server.add_pipeline().await;
+    let first = Agent::registered(&server).await;
+    let second = Agent::registered(&server).await;
+    let third = Agent::registered(&server).await;
+    {
+        let mut gone = std::pin::pin!(first.job());
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut gone).await;
+        assert!(early.is_err(), "answered before there was a job");
+    }
+    let started = Instant::now();
+    let (job, ()) = tokio::join!(second.job(), server.trigger());
+    assert_eq!(job["pipelineCounter"], 1);
+    for action in ["report_completing", "report_completed"] {
+        let done = second.report_result(action, &job, "Passed").await;
+        assert_eq!(done.status, 200, "{done:?}");
+    }
+    // What an admin changes counts for an agent that waits already.
+    let body = json!({ "resources": ["linux"] });
+    let waiting = third.job();
+    let path = format!("/api/agents/{}", third.uuid);
+    let change = async {
+        let changed = server.patch(&path, &body).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+        server.trigger().await;
+    };
+    let (job, ()) = tokio::join!(waiting, change);
+    assert_eq!(job["pipelineCounter"], 2);
+    assert!(started.elapsed() < PATIENCE, "nobody woke it");
+}
