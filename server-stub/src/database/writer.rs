@@ -22,6 +22,8 @@ use tokio::{
     task::JoinError,
 };
 
+use crate::users::audit;
+
 /// How long one waits for its turn. Nothing takes so long; what does is a fault that should be seen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -202,12 +204,14 @@ impl Turn {
 // === impl Write ===
 
 impl Write {
-    /// Returns when what was written is lasting.
+    /// Returns when what was written is lasting, and with the first changes of a person's request
+    /// the row of the audit log that tells of them: neither is there without the other.
     ///
     /// # Errors
     ///
     /// It was undone.
     pub async fn commit(mut self) -> sqlx::Result<()> {
+        let tells = audit::accompany(&mut self).await?;
         // Goes on when the caller goes away: others may wait for this commit.
         let committed = tokio::spawn(async move {
             self.turn.finish().await?;
@@ -226,7 +230,11 @@ impl Write {
                 ))),
             }
         });
-        ended(committed.await)
+        let committed = ended(committed.await);
+        if tells && committed.is_err() {
+            audit::undone();
+        }
+        committed
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use sqlx::SqliteConnection;
@@ -14,8 +14,32 @@ use crate::{App, answer::Chain, database::DatabaseError};
 const LONGEST: usize = 1000;
 
 tokio::task_local! {
-    /// What the handler of the request has to say about its change.
-    static DETAIL: Mutex<String>;
+    /// The change that the current request makes.
+    static CHANGE: Change;
+}
+
+/// Who changes what, and what the handler has to say about it.
+struct Change {
+    entry: Option<New>,
+    said: Mutex<Said>,
+}
+
+/// What is known before a change is made.
+#[derive(Clone, Debug)]
+pub(super) struct New {
+    /// Milliseconds since the epoch.
+    pub(super) at: i64,
+    pub(super) actor: String,
+    pub(super) address: IpAddr,
+    pub(super) action: String,
+}
+
+/// What came of a request.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    detail: String,
+    /// The row that was written with the change.
+    row: Option<i64>,
 }
 
 /// One change.
@@ -28,7 +52,8 @@ pub struct Entry {
     pub address: String,
     /// Method and path, or words.
     pub action: String,
-    /// The status of the answer: a change that was refused for want of rights is here as well.
+    /// The status of the answer: a change that was refused for want of rights is here as well. 0 if the
+    /// server ended before it answered.
     pub status: i64,
     pub detail: String,
 }
@@ -36,51 +61,136 @@ pub struct Entry {
 /// Says more about the change that the current request makes than its path does. Never a secret.
 pub fn detail(text: impl Into<String>) {
     // Without a request there is nobody to say it of.
-    let _ = DETAIL.try_with(|detail| {
-        *detail.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+    let _ = CHANGE.try_with(|change| change.said().detail = text.into());
+}
+
+impl Change {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs a request. If it is one that changes something, its row is written with the first of its
+/// changes to the database.
+pub(super) async fn listening<T>(
+    entry: Option<New>,
+    request: impl Future<Output = T>,
+) -> (T, Said) {
+    let change = Change {
+        entry,
+        said: Mutex::default(),
+    };
+    let request = async {
+        let done = request.await;
+        (
+            done,
+            CHANGE.with(|change| std::mem::take(&mut *change.said())),
+        )
+    };
+    CHANGE.scope(change, request).await
+}
+
+/// Writes the row of the current request into the transaction that is about to be committed, once.
+/// Answers whether it did; if it did, [`undone`] has to hear of a commit that fails.
+pub(crate) async fn accompany(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let entry = CHANGE.try_with(|change| {
+        let entry = change
+            .entry
+            .as_ref()
+            .filter(|_| change.said().row.is_none());
+        entry.cloned()
     });
+    let Ok(Some(entry)) = entry else {
+        return Ok(false);
+    };
+    let row = insert(connection, &entry, 0, "").await?;
+    let _ = CHANGE.try_with(|change| change.said().row = Some(row));
+    Ok(true)
 }
 
-/// Runs a request and returns what was said with [`detail`] meanwhile.
-pub(super) async fn listening<T>(request: impl Future<Output = T>) -> (T, String) {
-    DETAIL
-        .scope(Mutex::default(), async {
-            let done = request.await;
-            let detail = DETAIL.with(|detail| {
-                std::mem::take(&mut *detail.lock().unwrap_or_else(PoisonError::into_inner))
-            });
-            (done, detail)
-        })
-        .await
+/// The transaction that had the row of the current request was undone.
+pub(crate) fn undone() {
+    let _ = CHANGE.try_with(|change| change.said().row = None);
 }
 
-/// Records a change. That it cannot be recorded is logged; the change is made by then.
-pub(super) async fn record(
-    app: &App,
-    actor: &str,
-    address: IpAddr,
-    action: &str,
+async fn insert(
+    connection: &mut SqliteConnection,
+    entry: &New,
     status: u16,
     detail: &str,
-) {
-    let detail: String = detail.chars().take(LONGEST).collect();
-    tracing::info!(target: "journeyman_server::audit", actor = ?actor, %address, action = ?action, status, detail = ?detail, "changed");
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "INSERT INTO audit (at, actor, address, action, status, detail) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+    )
+    .bind(entry.at)
+    .bind(&entry.actor)
+    .bind(entry.address.to_string())
+    .bind(&entry.action)
+    .bind(i64::from(status))
+    .bind(detail)
+    .fetch_one(connection)
+    .await
+}
+
+/// Records what a transaction changes, in it.
+pub(super) async fn record_in(
+    connection: &mut SqliteConnection,
+    entry: &New,
+    status: u16,
+    detail: &str,
+) -> Result<(), DatabaseError> {
+    let detail = shortened(detail);
+    insert(connection, entry, status, &detail).await?;
+    log(entry, status, &detail);
+    Ok(())
+}
+
+/// Records how a request has ended. A change that was made outside of the database, and one that was
+/// refused, has its row from here only.
+pub(super) async fn ended(app: &App, entry: &New, said: &Said, status: u16) {
+    let detail = shortened(&said.detail);
+    log(entry, status, &detail);
     let recorded = async {
         let mut write = app.database.write().await?;
-        sqlx::query("INSERT INTO audit (at, actor, address, action, status, detail) VALUES ($1, $2, $3, $4, $5, $6)")
-            .bind(app.now_ms())
-            .bind(actor)
-            .bind(address.to_string())
-            .bind(action)
-            .bind(i64::from(status))
-            .bind(detail)
-            .execute(&mut *write)
-            .await?;
+        match said.row {
+            Some(row) => {
+                sqlx::query("UPDATE audit SET status = $2, detail = $3 WHERE id = $1")
+                    .bind(row)
+                    .bind(i64::from(status))
+                    .bind(&detail)
+                    .execute(&mut *write)
+                    .await?;
+            }
+            None => {
+                insert(&mut write, entry, status, &detail).await?;
+            }
+        }
         write.commit().await?;
         Ok::<_, DatabaseError>(())
     };
     if let Err(error) = recorded.await {
-        tracing::error!(cause = %Chain(&error), "a change could not be recorded in the audit log");
+        tracing::error!(cause = %Chain(&error), "how a change has ended could not be recorded in the audit log");
+    }
+}
+
+fn shortened(detail: &str) -> String {
+    detail.chars().take(LONGEST).collect()
+}
+
+fn log(entry: &New, status: u16, detail: &str) {
+    let New {
+        actor,
+        address,
+        action,
+        ..
+    } = entry;
+    tracing::info!(target: "journeyman_server::audit", actor = ?actor, %address, action = ?action, status, detail = ?detail, "changed");
+}
+
+impl Said {
+    /// Whether something in the database was changed.
+    pub(super) fn has_changed(&self) -> bool {
+        self.row.is_some()
     }
 }
 

@@ -16,7 +16,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{
     Means, Rights,
     access::{self, Need},
-    audit,
+    audit::{self, Said},
     authentication::{self, Unknown},
     forms::{self, FirstPart},
     secret,
@@ -86,11 +86,16 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         }
     };
     let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let action = format!("{} {}", parts.method, parts.uri.path());
+    let entry = changes.then(|| audit::New {
+        at: app.now_ms(),
+        actor: actor.name.clone(),
+        address,
+        action: format!("{} {}", parts.method, parts.uri.path()),
+    });
     if !allowed {
-        if changes {
+        if let Some(entry) = &entry {
             let status = StatusCode::FORBIDDEN.as_u16();
-            audit::record(&app, &actor.name, address, &action, status, "").await;
+            audit::ended(&app, entry, &Said::default(), status).await;
         }
         body_limit::listen_out(&parts.headers, body).await;
         return answer(Denied::Forbidden, &parts, for_programs);
@@ -109,12 +114,13 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         _ => body,
     };
     parts.extensions.insert(actor.clone());
-    let name = actor.name.clone();
     let running = pages::with_health(&app, next.run(Request::from_parts(parts, body)));
-    let (response, detail) = audit::listening(forms::viewed_by(actor, running)).await;
+    let running = forms::viewed_by(actor, running);
+    let (response, said) = audit::listening(entry.clone(), running).await;
     let status = response.status();
-    if changes && (status.is_success() || status.is_redirection()) {
-        audit::record(&app, &name, address, &action, status.as_u16(), &detail).await;
+    let is_done = said.has_changed() || status.is_success() || status.is_redirection();
+    if let Some(entry) = entry.filter(|_| is_done) {
+        audit::ended(&app, &entry, &said, status.as_u16()).await;
     }
     response
 }

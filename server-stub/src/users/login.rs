@@ -132,8 +132,14 @@ async fn log_in(
     }
     let now = app.now_ms();
     sessions::open(&mut write, &id, &known.name, &known.password_hash, now).await?;
+    let entry = audit::New {
+        at: now,
+        actor: known.name.clone(),
+        address,
+        action: "log in".to_owned(),
+    };
+    audit::record_in(&mut write, &entry, 303, "").await?;
     write.commit().await.map_err(DatabaseError::from)?;
-    audit::record(&app, &known.name, address, "log in", 303, "").await;
     let mut response = Redirect::to(own_page(&given.to)).into_response();
     set_cookie(&mut response, &format!("{COOKIE}={id}"), peer.secure);
     Ok(response)

@@ -955,3 +955,56 @@ async fn users_say_how_they_are_reached() {
     assert_eq!(seen["email"], "v@example.org");
     assert_eq!(seen["is_admin"], false);
 }
+
+#[tokio::test]
+async fn a_change_and_its_row_in_the_audit_log_are_one() {
+    let people = People::new().await;
+    let app = people.scene.app();
+    let pause = async || {
+        people
+            .status(As::User("operator"), "POST", "/api/pipelines/web/pause")
+            .await
+    };
+    let paused = async || {
+        let mut connection = app.database.readers().acquire().await.unwrap();
+        let state = crate::scheduling::state::state_of(&mut connection, "web").await;
+        state.unwrap().pause.is_some()
+    };
+    let execute = async |statement: &'static str| {
+        let mut write = app.database.write().await.unwrap();
+        sqlx::query(statement).execute(&mut *write).await.unwrap();
+        write.commit().await.unwrap();
+    };
+    // Without the row there is no change.
+    execute("CREATE TRIGGER no_rows BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END")
+        .await;
+    assert_eq!(pause().await, 500);
+    assert!(!paused().await);
+    // With the change there is the row, whatever becomes of the answer.
+    execute("DROP TRIGGER no_rows").await;
+    execute(
+        "CREATE TRIGGER no_answers BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'full'); END",
+    )
+    .await;
+    assert_eq!(pause().await, 200);
+    assert!(paused().await);
+    let newest = async || {
+        let mut connection = app.database.readers().acquire().await.unwrap();
+        let entry = super::audit::list(&mut connection, None, 1)
+            .await
+            .unwrap()
+            .remove(0);
+        (entry.actor, entry.action, entry.status)
+    };
+    let action = "POST /go/api/pipelines/web/pause".to_owned();
+    assert_eq!(newest().await, ("operator".to_owned(), action.clone(), 0));
+    execute("DROP TRIGGER no_answers").await;
+    assert_eq!(pause().await, 409);
+    assert_eq!(newest().await, ("operator".to_owned(), action.clone(), 0));
+    let unpause = "/api/pipelines/web/unpause";
+    assert_eq!(
+        people.status(As::User("operator"), "POST", unpause).await,
+        200
+    );
+    assert_eq!(newest().await.2, 200);
+}

@@ -183,9 +183,15 @@ async fn sign_in(
         sessions::close(&mut write, earlier).await?;
     }
     sessions::open(&mut write, &id, &name, &hash, now).await?;
+    let entry = audit::New {
+        at: now,
+        actor: name,
+        address,
+        action: "log in".to_owned(),
+    };
+    audit::record_in(&mut write, &entry, 303, &changed).await?;
     write.commit().await.map_err(DatabaseError::from)?;
     app.users.attempts.succeeded(SOMEBODY, address);
-    audit::record(app, &name, address, "log in", 303, &changed).await;
     Ok(id)
 }
 
