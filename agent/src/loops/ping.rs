@@ -8,18 +8,21 @@ use tokio::time::{Instant, sleep};
 
 use super::instruction::InstructionSlot;
 use crate::{
-    lifecycle::{Event, Lifecycle},
+    job::folder::JobFolder,
+    lifecycle::{Event, Lifecycle, State},
     remoting::Session,
     settings::Settings,
 };
 
 /// A wait is told in whole seconds.
 const SHORTEST_HOLD: Duration = Duration::from_secs(1);
+/// A job that has ended by then needs no ping of its own.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// Pings for ever. GoCD: every error is only logged; the next ping is as good.
 ///
 /// While a job runs, our own server holds the ping until there is an instruction, so that a cancel
-/// arrives at once; there is always one on its way then.
+/// arrives at once. The first such ping goes a second after the job has begun.
 pub async fn ping(
     session: &Session,
     lifecycle: &Lifecycle,
@@ -30,13 +33,33 @@ pub async fn ping(
     sleep(settings.ping_delay).await;
     loop {
         let begun = Instant::now();
+        let before = lifecycle.state();
         let held = ping_once(session, lifecycle, settings, instructions, &mut failures).await;
         let pause = match held {
             Held::Yes => settings.ping_interval.saturating_sub(begun.elapsed()),
             Held::No => settings.ping_interval,
         };
-        sleep(pause).await;
+        let another_job = |now: &State| now.run().is_some() && folder(now) != folder(&before);
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = comes(lifecycle, another_job), if holds(session, settings) => sleep(YOUNG).await,
+        }
     }
+}
+
+/// Whether the server holds pings.
+fn holds(session: &Session, settings: &Settings) -> bool {
+    session.remoting().is_journeyman() && settings.ping_interval >= SHORTEST_HOLD
+}
+
+/// Which job runs.
+fn folder(state: &State) -> Option<&JobFolder> {
+    state.run().map(|run| &run.folder)
+}
+
+/// Returns when the agent is in such a state.
+async fn comes(lifecycle: &Lifecycle, is_such: impl FnMut(&State) -> bool) {
+    drop(lifecycle.watch().wait_for(is_such).await);
 }
 
 /// Whether the server was asked to hold a ping, and answered.
@@ -53,7 +76,6 @@ async fn ping_once(
     instructions: &InstructionSlot,
     failures: &mut u32,
 ) -> Held {
-    let mut changes = lifecycle.watch();
     let state = lifecycle.state();
     let (Some(token), Some(_)) = (session.token(), session.cookie()) else {
         return Held::No;
@@ -62,17 +84,14 @@ async fn ping_once(
         return Held::No;
     }
     let remoting = session.remoting();
-    let is_told_at_once = remoting.is_journeyman() && settings.ping_interval >= SHORTEST_HOLD;
-    let hold = state
-        .run()
-        .filter(|_| is_told_at_once)
-        .map(|_| settings.ping_interval);
+    let hold =
+        (state.run().is_some() && holds(session, settings)).then_some(settings.ping_interval);
     let result = tokio::select! {
         result = remoting.ping(&token, session.runtime_info(&state), hold) => result,
         // Whatever it would bring is about a job that is over.
-        () = async {
-            drop(changes.wait_for(|now| now.run().map(|run| &run.folder) != state.run().map(|run| &run.folder)).await);
-        }, if hold.is_some() => return Held::No,
+        () = comes(lifecycle, |now| folder(now) != folder(&state)), if hold.is_some() => {
+            return Held::No;
+        }
     };
     let held = match (&result, hold) {
         (Ok(_), Some(_)) => Held::Yes,

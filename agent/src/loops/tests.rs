@@ -161,6 +161,19 @@ async fn our_own_server_holds_the_ping_of_a_running_job_until_that_job_ends() {
 }
 
 #[tokio::test]
+async fn a_job_that_begins_is_not_kept_waiting_for_a_ping_that_is_held() {
+    let server = FakeServer::start().await;
+    server.be_journeyman(Duration::from_secs(600));
+    let mut agent = Agent::in_state(&server, State::Idle).await;
+    // The next one would come after this test has given up.
+    agent.pings_every(Duration::from_secs(60));
+    server.wait_for_calls("ping", 1).await;
+    agent.lifecycle.apply(Event::JobFound(Box::new(a_run())));
+    let second = server.wait_for_calls("ping", 2).await.remove(1);
+    assert_eq!(second.headers["prefer"], "wait=60");
+}
+
+#[tokio::test]
 async fn an_idle_agent_announces_itself_and_collects_soon_after() {
     let server = FakeServer::start().await;
     let mut agent = Agent::in_state(&server, State::Idle).await;
